@@ -1,0 +1,22 @@
+//! The engine of taskito: storage, scheduling and dispatch, without Python.
+//!
+//! - [`model`]: the words; plain data that crosses the seam.
+//! - [`transitions`]: the one table of legal transitions.
+//! - [`retry`], [`id`], [`clock`]: pure rules.
+//! - [`store`]: the seam as the dispatcher sees it.
+//! - [`sqlite`]: the default store.
+//! - [`dispatcher`]: one per worker; decides, in a pure state machine, what is claimed, started,
+//!   renewed and settled.
+//! - [`platform`]: what differs between operating systems, and all `unsafe` code.
+
+pub mod clock;
+pub mod dispatcher;
+pub mod error;
+pub mod id;
+pub mod model;
+#[doc(hidden)]
+pub mod platform;
+pub mod retry;
+pub mod sqlite;
+pub mod store;
+pub mod transitions;

@@ -1,0 +1,45 @@
+//! The seam, as the dispatcher sees it: the few operations that a running worker needs.
+
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::model::{ExchangeReply, ExchangeRequest, MaintainReply, WorkerRegistration};
+
+/// A place that keeps jobs. Implementations are shared between threads.
+///
+/// The contract of each operation is that of the Python seam, `taskito.backends.base.Backend`.
+pub trait Store: Send + Sync + 'static {
+    /// Announce a worker before its first exchange.
+    ///
+    /// # Errors
+    /// The worker's id is taken or malformed, or the store cannot be written.
+    fn register(&self, worker: &WorkerRegistration) -> Result<()>;
+
+    /// Take a worker away; claims that it still has are released without using an attempt.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn unregister(&self, worker: &str) -> Result<()>;
+
+    /// Settle, renew and claim in one atom. After an error nothing of the request is stored.
+    ///
+    /// # Errors
+    /// The worker is unknown, or the store cannot be written.
+    fn exchange(&self, request: &ExchangeRequest) -> Result<ExchangeReply>;
+
+    /// One bounded step of upkeep: promote, rescue, expire, prune; at most `budget` rows of each.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    fn maintain(&self, budget: usize) -> Result<MaintainReply>;
+
+    /// Block until the store has changed since `since`, or until `timeout`. A hint only.
+    ///
+    /// # Errors
+    /// The store is closed.
+    fn wait(&self, since: u64, timeout: Duration) -> Result<u64>;
+
+    /// Note in which executor slot a run has started; survives the death of the process where the
+    /// store can arrange that. `None` clears the slot.
+    fn mark_started(&self, worker: &str, slot: usize, token: Option<i64>);
+}
