@@ -1,0 +1,591 @@
+//! The default store: one SQLite file, shared by any number of processes of one host.
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | `schema` | the tables, and which of them says where a job stands |
+//! | `file`, `connection` | the file in this process: registry, readers, the writer |
+//! | `commit`, `transaction` | group commit, and what one transaction shares |
+//! | `place`, `finish` | where a job stands; its end and what follows from it |
+//! | `enqueue`, `exchange`, `claim`, `settle` | the hot path |
+//! | `upkeep`, `control`, `inspect` | time and dead workers; requests; reading |
+//! | `changes`, `checkpoint` | wake-ups; the write-ahead log |
+
+mod changes;
+mod checkpoint;
+mod claim;
+mod commit;
+mod connection;
+mod control;
+mod enqueue;
+mod exchange;
+mod failure;
+mod file;
+mod finish;
+mod inspect;
+mod lanes;
+mod place;
+mod random;
+mod schema;
+mod session;
+mod settle;
+mod transaction;
+mod upkeep;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use self::commit::Sync;
+use self::file::DatabaseFile;
+use self::random::Random;
+use self::session::Session;
+use self::upkeep::{DeadWorker, Findings};
+use crate::clock::{Clock, SystemClock};
+use crate::error::{EngineError, Result};
+use crate::id::JobId;
+use crate::model::{
+    Cancelled, Count, Enqueued, ExchangeReply, ExchangeRequest, JobRecord, Lease, ListRequest,
+    LogRecord, MaintainReply, NewJob, Page, PurgeRequest, ReplayRequest, WorkerRecord,
+    WorkerRegistration,
+};
+use crate::platform::{self, Liveness, LivenessFile, PathRules};
+use crate::store::Store;
+
+/// The version of the bundled SQLite.
+#[must_use]
+pub fn version() -> &'static str {
+    rusqlite::version()
+}
+
+/// What survives what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// What was acknowledged survives the loss of power.
+    Full,
+    /// What was acknowledged survives the crash of any process.
+    Normal,
+    /// Nothing is promised beyond a consistent file while the system keeps running.
+    Off,
+}
+
+/// How to open a store.
+#[derive(Clone)]
+pub struct SqliteOptions {
+    /// `None` is a private store in memory.
+    pub path: Option<PathBuf>,
+    pub namespace: String,
+    pub durability: Durability,
+    /// How long a write waits for another process's lock.
+    pub busy_timeout: Duration,
+    pub clock: Arc<dyn Clock>,
+    /// Allow a file system whose locks may not work between hosts.
+    pub allow_network: bool,
+}
+
+impl SqliteOptions {
+    /// The defaults for a file.
+    #[must_use]
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: Some(path.into()),
+            ..Self::memory()
+        }
+    }
+
+    /// The defaults for a private store in memory.
+    #[must_use]
+    pub fn memory() -> Self {
+        Self {
+            path: None,
+            namespace: "default".to_owned(),
+            durability: Durability::Full,
+            busy_timeout: Duration::from_secs(10),
+            clock: Arc::new(SystemClock),
+            allow_network: false,
+        }
+    }
+}
+
+/// One namespace of one SQLite file.
+pub struct SqliteStore {
+    file: Arc<DatabaseFile>,
+    namespace: String,
+    durability: Durability,
+    clock: Arc<dyn Clock>,
+    sessions: RwLock<HashMap<String, Arc<Session>>>,
+    random: Random,
+    closed: AtomicBool,
+}
+
+impl SqliteStore {
+    /// Open a store; a file that does not exist is created, its folder must exist.
+    ///
+    /// # Errors
+    /// The file cannot be opened, belongs to another application or version, or the path is refused.
+    pub fn open(options: SqliteOptions) -> Result<Arc<Self>> {
+        if let Some(problem) = enqueue::name_problem(&options.namespace) {
+            return Err(EngineError::invalid("namespace", problem));
+        }
+        let file = match &options.path {
+            None => DatabaseFile::in_memory(options.busy_timeout)?,
+            Some(path) => {
+                let rules = PathRules {
+                    allow_network: options.allow_network,
+                    allow_symlink: false,
+                };
+                DatabaseFile::on_disk(path, rules, options.busy_timeout)?
+            }
+        };
+        Ok(Arc::new(Self {
+            file,
+            namespace: options.namespace,
+            durability: options.durability,
+            clock: options.clock,
+            sessions: RwLock::default(),
+            random: Random::new(),
+            closed: AtomicBool::new(false),
+        }))
+    }
+
+    /// Give the handle back; later operations are refused, and who waits for a change is woken.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.file.changes.bump();
+    }
+
+    /// Store a batch in one atom; one answer per item.
+    ///
+    /// # Errors
+    /// An item is invalid, a dependency is unknown, or the store cannot be written: nothing is stored.
+    pub fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>> {
+        enqueue::validate(&jobs)?;
+        if jobs.is_empty() {
+            self.refuse_closed()?;
+            return Ok(Vec::new());
+        }
+        let namespace = self.namespace.clone();
+        let clock = Arc::clone(&self.clock);
+        let randoms: Vec<u64> = jobs.iter().map(|_| self.random.next()).collect();
+        self.write(jobs.len(), self.acknowledged(), move |transaction| {
+            let mut randoms = randoms.into_iter();
+            let mut random = || randoms.next().unwrap_or_default();
+            enqueue::run(transaction, &namespace, clock.wall_ms(), &mut random, &jobs)
+        })
+    }
+
+    /// The whole records of these jobs; `None` for an unknown one.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn get(&self, ids: &[JobId]) -> Result<Vec<Option<JobRecord>>> {
+        self.read(|connection, lanes| inspect::get(connection, lanes, &self.namespace, ids))
+    }
+
+    /// One page of jobs, newest first.
+    ///
+    /// # Errors
+    /// The limit is out of range, or the store cannot be read.
+    pub fn list(&self, request: &ListRequest) -> Result<Page> {
+        if !(1..=10_000).contains(&request.limit) {
+            let problem = format!("{} is not between 1 and 10000", request.limit);
+            return Err(EngineError::invalid("limit", problem));
+        }
+        self.read(|connection, lanes| inspect::list(connection, lanes, &self.namespace, request))
+    }
+
+    /// How many jobs are in each state, by queue and task.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn counts(&self) -> Result<Vec<Count>> {
+        self.read(|connection, lanes| inspect::counts(connection, lanes, &self.namespace))
+    }
+
+    /// The registered workers, oldest first.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn workers(&self) -> Result<Vec<WorkerRecord>> {
+        self.read(|connection, _| inspect::workers(connection, &self.namespace))
+    }
+
+    /// The log lines of a job, oldest first.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn logs(&self, id: JobId) -> Result<Vec<LogRecord>> {
+        self.read(|connection, _| inspect::logs(connection, &self.namespace, id))
+    }
+
+    /// Verify the file; facts about it, by name.
+    ///
+    /// # Errors
+    /// It is damaged, or cannot be read.
+    pub fn check(&self) -> Result<Vec<(String, String)>> {
+        self.file.check_place()?;
+        self.read(|connection, _| inspect::check(connection))
+    }
+
+    /// Cancel jobs with all that depends on them; a running one is asked if `running`.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn cancel(&self, ids: Vec<JobId>, reason: String, running: bool) -> Result<Vec<Cancelled>> {
+        let namespace = self.namespace.clone();
+        let clock = Arc::clone(&self.clock);
+        self.write(ids.len(), self.acknowledged(), move |transaction| {
+            control::cancel(
+                transaction,
+                &namespace,
+                &ids,
+                &reason,
+                running,
+                clock.wall_ms(),
+            )
+        })
+    }
+
+    /// Delete finished jobs, oldest first; returns how many.
+    ///
+    /// # Errors
+    /// A state is not a final one, or the store cannot be written.
+    pub fn purge(&self, request: &PurgeRequest) -> Result<usize> {
+        if let Some(state) = request.states.iter().find(|state| !state.is_final()) {
+            return Err(EngineError::invalid(
+                "states",
+                format!("{state} is not a final state"),
+            ));
+        }
+        let now_ms = self.clock.wall_ms();
+        let found = self.read(|connection, lanes| {
+            control::select_finished(connection, lanes, &self.namespace, request, now_ms)
+        })?;
+        if found.is_empty() {
+            return Ok(0);
+        }
+        self.write(found.len(), self.unacknowledged(), move |transaction| {
+            let mut deleted = 0;
+            for seq in found {
+                deleted += usize::from(control::delete(transaction, seq)?);
+            }
+            Ok(deleted)
+        })
+    }
+
+    /// Enqueue finished jobs again as new ones; `None` where that is not possible.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn replay(&self, request: &ReplayRequest) -> Result<Vec<Option<JobId>>> {
+        let namespace = self.namespace.clone();
+        let clock = Arc::clone(&self.clock);
+        let ReplayRequest { ids, dead_only } = request.clone();
+        let randoms: Vec<u64> = ids.iter().map(|_| self.random.next()).collect();
+        self.write(ids.len(), self.acknowledged(), move |transaction| {
+            let mut randoms = randoms.into_iter();
+            let mut random = || randoms.next().unwrap_or_default();
+            control::replay(
+                transaction,
+                &namespace,
+                &ids,
+                dead_only,
+                clock.wall_ms(),
+                &mut random,
+            )
+        })
+    }
+
+    /// Let no job of a queue be claimed until `resume`.
+    ///
+    /// # Errors
+    /// The name is invalid, or the store cannot be written.
+    pub fn pause(&self, queue: &str) -> Result<()> {
+        self.set_paused(queue, true)
+    }
+
+    /// Undo `pause`.
+    ///
+    /// # Errors
+    /// The name is invalid, or the store cannot be written.
+    pub fn resume(&self, queue: &str) -> Result<()> {
+        self.set_paused(queue, false)
+    }
+
+    /// The paused queues, sorted.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn paused(&self) -> Result<Vec<String>> {
+        self.read(
+            |connection, _| match transaction::namespace(connection, &self.namespace)? {
+                Some(namespace) => exchange::paused(connection, namespace),
+                None => Ok(Vec::new()),
+            },
+        )
+    }
+
+    /// Store the progress of a run (the current one without a token); false if it is over.
+    ///
+    /// # Errors
+    /// The value is not a percentage, or the store cannot be written.
+    pub fn set_progress(&self, id: JobId, token: Option<i64>, percent: i64) -> Result<bool> {
+        if !(0..=100).contains(&percent) {
+            return Err(EngineError::invalid(
+                "percent",
+                format!("{percent} is not between 0 and 100"),
+            ));
+        }
+        let namespace = self.namespace.clone();
+        self.write(1, self.unacknowledged(), move |transaction| {
+            control::set_progress(transaction, &namespace, id, token, percent)
+        })
+    }
+
+    /// Append a line to the log of a run; false if it is over.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn append_log(&self, lease: Lease, level: &str, message: &str) -> Result<bool> {
+        let namespace = self.namespace.clone();
+        let now_ms = self.clock.wall_ms();
+        let (level, message) = (level.to_owned(), message.to_owned());
+        self.write(1, self.unacknowledged(), move |transaction| {
+            control::append_log(transaction, &namespace, lease, &level, &message, now_ms)
+        })
+    }
+
+    fn set_paused(&self, queue: &str, paused: bool) -> Result<()> {
+        if let Some(problem) = enqueue::name_problem(queue) {
+            return Err(EngineError::invalid("queue", problem));
+        }
+        let namespace = self.namespace.clone();
+        let queue = queue.to_owned();
+        self.write(1, self.acknowledged(), move |transaction| {
+            control::set_paused(transaction, &namespace, &queue, paused)
+        })
+    }
+
+    fn session(&self, worker: &str) -> Result<Arc<Session>> {
+        self.sessions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(worker)
+            .cloned()
+            .ok_or_else(|| EngineError::UnknownWorker(worker.to_owned()))
+    }
+
+    /// The registered workers whose process is gone.
+    fn find_dead(&self, findings: &Findings) -> Vec<DeadWorker> {
+        let Some(folder) = self.file.folder() else {
+            return Vec::new();
+        };
+        findings
+            .workers
+            .iter()
+            .filter_map(|worker| match platform::probe(folder, &worker.id) {
+                Ok(Liveness::Dead { started }) => Some(DeadWorker {
+                    row: worker.row,
+                    id: worker.id.clone(),
+                    pid: worker.pid,
+                    started: started.into_iter().map(u64::cast_signed).collect(),
+                }),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// How far a commit must have got that acknowledges something to somebody.
+    const fn acknowledged(&self) -> Sync {
+        match self.durability {
+            Durability::Full => Sync::Full,
+            Durability::Normal => Sync::Normal,
+            Durability::Off => Sync::Off,
+        }
+    }
+
+    /// The same for what may be lost together with the power: it only leads to doing it again.
+    const fn unacknowledged(&self) -> Sync {
+        match self.durability {
+            Durability::Full | Durability::Normal => Sync::Normal,
+            Durability::Off => Sync::Off,
+        }
+    }
+
+    fn write<T, F>(&self, rows: usize, sync: Sync, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut transaction::Transaction<'_>) -> failure::Outcome<T> + Send + 'static,
+    {
+        self.refuse_closed()?;
+        self.file.write(rows, sync, work)
+    }
+
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&rusqlite::Connection, &mut lanes::Lanes) -> failure::Outcome<T>,
+    ) -> Result<T> {
+        self.refuse_closed()?;
+        self.file.read(work)
+    }
+
+    fn refuse_closed(&self) -> Result<()> {
+        self.file.refuse_fork()?;
+        if self.closed.load(Ordering::Acquire) {
+            Err(EngineError::Closed)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Store for SqliteStore {
+    fn register(&self, worker: &WorkerRegistration) -> Result<()> {
+        session::validate(worker)?;
+        // The liveness file comes first: who sees the row must find its lock held.
+        let liveness = match self.file.folder() {
+            Some(folder) => Some(create_liveness(folder, &worker.id)?),
+            None => None,
+        };
+        let registration = worker.clone();
+        let namespace = self.namespace.clone();
+        let clock = Arc::clone(&self.clock);
+        let (row, namespace) = self.write(1, self.unacknowledged(), move |transaction| {
+            session::insert(transaction, &registration, &namespace, clock.wall_ms())
+        })?;
+        let session = Arc::new(Session::new(worker, row, namespace, liveness));
+        self.sessions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(worker.id.clone(), session);
+        Ok(())
+    }
+
+    fn unregister(&self, worker: &str) -> Result<()> {
+        let Ok(session) = self.session(worker) else {
+            return Ok(());
+        };
+        let (row, id) = (session.row, session.id.clone());
+        let clock = Arc::clone(&self.clock);
+        self.write(1, self.unacknowledged(), move |transaction| {
+            upkeep::release_all(transaction, row, &id, clock.wall_ms())
+        })?;
+        let removed = self
+            .sessions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(worker);
+        drop(session);
+        if let Some(liveness) = removed
+            .and_then(Arc::into_inner)
+            .and_then(|session| session.liveness)
+        {
+            // A file that stays behind is removed by whoever sees that it is not locked.
+            let _ = liveness.remove();
+        }
+        Ok(())
+    }
+
+    fn exchange(&self, request: &ExchangeRequest) -> Result<ExchangeReply> {
+        let session = self.session(&request.worker)?;
+        exchange::validate(request)?;
+        if !exchange::writes(request) {
+            let now_ms = self.clock.wall_ms();
+            let (work, reply) = self.read(|connection, lanes| {
+                let work =
+                    request.want > 0 && exchange::has_work(connection, lanes, &session, now_ms)?;
+                Ok((work, exchange::signals(connection, &session, now_ms)?))
+            })?;
+            if !work {
+                return Ok(reply);
+            }
+        }
+        let sync = if request.settlements.is_empty() {
+            self.unacknowledged()
+        } else {
+            self.acknowledged()
+        };
+        let rows = request.settlements.len() + request.renewals.len() + request.want;
+        let clock = Arc::clone(&self.clock);
+        let request = request.clone();
+        self.write(rows, sync, move |transaction| {
+            exchange::run(
+                transaction,
+                &session,
+                &request,
+                clock.wall_ms(),
+                clock.steady_ms(),
+            )
+        })
+    }
+
+    fn maintain(&self, budget: usize) -> Result<MaintainReply> {
+        self.file.check_place()?;
+        let (now_ms, steady_ms) = (self.clock.wall_ms(), self.clock.steady_ms());
+        let findings = self.read(|connection, lanes| {
+            upkeep::look(connection, lanes, &self.namespace, now_ms, steady_ms)
+        })?;
+        let dead = self.find_dead(&findings);
+        let mut reply = MaintainReply {
+            next_due_ms: findings.next_due_ms,
+            ..MaintainReply::default()
+        };
+        if findings.work || !dead.is_empty() {
+            let clock = Arc::clone(&self.clock);
+            let step = dead.clone();
+            reply = self.write(budget, self.unacknowledged(), move |transaction| {
+                upkeep::run(
+                    transaction,
+                    &step,
+                    clock.wall_ms(),
+                    clock.steady_ms(),
+                    budget,
+                )
+            })?;
+        }
+        if let Some(folder) = self.file.folder() {
+            for worker in &dead {
+                // Somebody else may have done it; what cannot be removed is tried again by no one,
+                // and does no harm: the worker's row is gone.
+                let _ = platform::forget(folder, &worker.id);
+            }
+        }
+        reply.unknown_tasks = findings.unknown_tasks;
+        Ok(reply)
+    }
+
+    fn wait(&self, since: u64, timeout: Duration) -> Result<u64> {
+        self.refuse_closed()?;
+        self.file.wait(since, timeout)
+    }
+
+    fn mark_started(&self, worker: &str, slot: usize, token: Option<i64>) {
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(liveness) = sessions
+            .get(worker)
+            .and_then(|session| session.liveness.as_ref())
+        else {
+            return;
+        };
+        // Beyond the log, a start is only known once an exchange has reported it.
+        if slot >= platform::START_LOG_SLOTS {
+            return;
+        }
+        match token {
+            Some(token) => liveness.set(slot, token.cast_unsigned()),
+            None => liveness.clear(slot),
+        }
+    }
+}
+
+/// The file that tells others whether this worker lives; its name is the worker's id.
+fn create_liveness(folder: &Path, id: &str) -> Result<LivenessFile> {
+    LivenessFile::create(folder, id).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => session::taken(id),
+        _ => EngineError::Path {
+            path: folder.to_path_buf(),
+            problem: error.to_string(),
+        },
+    })
+}

@@ -1,0 +1,221 @@
+//! The tables of schema 1, and how a file is recognised.
+//!
+//! A job's body is written once and never touched again. Where it stands follows from which narrow
+//! structure holds its number:
+//!
+//! | state | where |
+//! | --- | --- |
+//! | complete, dead, cancelled | `done` |
+//! | running | `running` |
+//! | blocked | `detour` with `pending > 0` |
+//! | scheduled | `timer` of kind promote |
+//! | ready | `ready` |
+//!
+//! `detour` has a row only for jobs that have left the straight path (blocked, retried, snoozed,
+//! crashed), so a job that just runs never touches it. `ready` holds nothing but jobs that may be
+//! claimed now; its order within a lane is the order of claims. Nothing hot has a second index.
+
+use rusqlite::Connection;
+
+use super::failure::{Failure, Outcome};
+use crate::error::EngineError;
+
+/// The schema that this version reads and writes.
+pub(super) const SCHEMA: i64 = 1;
+/// `PRAGMA application_id` of every taskito file: "tskt".
+pub(super) const APPLICATION_ID: i64 = 0x7473_6B74;
+
+/// Codes of the `count` table: the states, with scheduled split by whether a retry is waited for.
+pub(super) mod code {
+    pub(in crate::sqlite) const BLOCKED: i64 = 0;
+    pub(in crate::sqlite) const SCHEDULED: i64 = 1;
+    pub(in crate::sqlite) const RETRYING: i64 = 2;
+    pub(in crate::sqlite) const READY: i64 = 3;
+    pub(in crate::sqlite) const RUNNING: i64 = 4;
+    pub(in crate::sqlite) const COMPLETE: i64 = 5;
+    pub(in crate::sqlite) const DEAD: i64 = 6;
+    pub(in crate::sqlite) const CANCELLED: i64 = 7;
+}
+
+/// Kinds of `timer` rows.
+pub(super) mod timer {
+    /// The job becomes ready.
+    pub(in crate::sqlite) const PROMOTE: i64 = 0;
+    /// The job is cancelled unless it has started.
+    pub(in crate::sqlite) const EXPIRE: i64 = 1;
+    /// The finished job is deleted.
+    pub(in crate::sqlite) const PRUNE: i64 = 2;
+}
+
+/// Kinds of `held_key` rows.
+pub(super) mod key {
+    /// Freed at the end of the job.
+    pub(in crate::sqlite) const UNIQUE: i64 = 0;
+    /// Freed when the job is deleted.
+    pub(in crate::sqlite) const IDEMPOTENCY: i64 = 1;
+}
+
+/// Names of `counter` rows.
+pub(super) mod counter {
+    /// The last row number given to a job; purges never lower it.
+    pub(in crate::sqlite) const SEQUENCE: i64 = 0;
+    /// The last lease token: epoch * 2^32 + n, the epoch raised at the first opening after a boot.
+    pub(in crate::sqlite) const TOKEN: i64 = 1;
+}
+
+const TABLES: &str = "
+CREATE TABLE boot (only INTEGER PRIMARY KEY CHECK (only = 0), id BLOB NOT NULL) STRICT;
+CREATE TABLE counter (name INTEGER PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+CREATE TABLE namespace (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE lane (
+    id INTEGER PRIMARY KEY,
+    namespace INTEGER NOT NULL,
+    queue TEXT NOT NULL,
+    task TEXT NOT NULL,
+    UNIQUE (namespace, queue, task)
+) STRICT;
+CREATE TABLE job (
+    seq INTEGER PRIMARY KEY,
+    id BLOB NOT NULL,
+    lane INTEGER NOT NULL,
+    priority INTEGER NOT NULL,
+    created_ms INTEGER NOT NULL,
+    due_ms INTEGER NOT NULL,
+    delay_ms INTEGER NOT NULL,
+    max_retries INTEGER NOT NULL,
+    max_crashes INTEGER NOT NULL,
+    timeout_ms INTEGER NOT NULL,
+    expires_ms INTEGER,
+    result_ttl_ms INTEGER,
+    unique_key TEXT,
+    idempotency_key TEXT,
+    original BLOB,
+    serializer TEXT NOT NULL,
+    metadata BLOB,
+    payload BLOB NOT NULL
+) STRICT;
+CREATE TABLE ready (
+    lane INTEGER NOT NULL, rank INTEGER NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (lane, rank, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE timer (
+    kind INTEGER NOT NULL, at_ms INTEGER NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (kind, at_ms, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE detour (
+    seq INTEGER PRIMARY KEY,
+    due_ms INTEGER NOT NULL,
+    why INTEGER NOT NULL,
+    pending INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    crashes INTEGER NOT NULL,
+    suspect INTEGER NOT NULL
+) STRICT;
+CREATE TABLE running (
+    seq INTEGER PRIMARY KEY,
+    token INTEGER NOT NULL,
+    worker INTEGER NOT NULL,
+    deadline_ms INTEGER NOT NULL,
+    started_ms INTEGER,
+    suspect INTEGER NOT NULL
+) STRICT;
+CREATE TABLE done (
+    seq INTEGER PRIMARY KEY,
+    state INTEGER NOT NULL,
+    finished_ms INTEGER NOT NULL,
+    started_ms INTEGER,
+    token INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    crashes INTEGER NOT NULL,
+    worker TEXT,
+    reason TEXT,
+    replayed BLOB,
+    serializer TEXT,
+    result BLOB
+) STRICT;
+CREATE TABLE edge (
+    parent INTEGER NOT NULL, child INTEGER NOT NULL, PRIMARY KEY (parent, child)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX edge_child ON edge (child);
+CREATE TABLE cascade (parent INTEGER PRIMARY KEY) STRICT;
+CREATE TABLE held_key (
+    namespace INTEGER NOT NULL, kind INTEGER NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (namespace, kind, key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE given_id (
+    namespace INTEGER NOT NULL, id BLOB NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (namespace, id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE error (
+    seq INTEGER NOT NULL, run INTEGER NOT NULL, attempt INTEGER NOT NULL, kind INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL, worker TEXT NOT NULL, detail BLOB NOT NULL,
+    PRIMARY KEY (seq, run)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE progress (seq INTEGER PRIMARY KEY, percent INTEGER NOT NULL) STRICT;
+CREATE TABLE log (
+    seq INTEGER NOT NULL, line INTEGER NOT NULL, run INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+    level TEXT NOT NULL, message TEXT NOT NULL,
+    PRIMARY KEY (seq, line)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE worker (
+    row INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    namespace INTEGER NOT NULL,
+    pid INTEGER NOT NULL,
+    host TEXT NOT NULL,
+    queues TEXT,
+    tasks TEXT NOT NULL,
+    started_ms INTEGER NOT NULL
+) STRICT;
+CREATE TABLE cancel_request (
+    worker INTEGER NOT NULL, seq INTEGER NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY (worker, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE pause (
+    namespace INTEGER NOT NULL, queue TEXT NOT NULL, PRIMARY KEY (namespace, queue)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE count (
+    state INTEGER NOT NULL, lane INTEGER NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (state, lane)
+) STRICT, WITHOUT ROWID;
+INSERT INTO counter VALUES (0, 0), (1, 0);
+INSERT INTO boot VALUES (0, x'');
+";
+
+/// What the file is, before anything is written to it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Empty,
+    Taskito,
+}
+
+/// Recognise the file; refuse one that belongs to somebody else or to another version.
+pub(super) fn recognise(connection: &Connection, path: &std::path::Path) -> Outcome<Kind> {
+    let application: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let schema: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if application == APPLICATION_ID {
+        if schema == SCHEMA {
+            return Ok(Kind::Taskito);
+        }
+        return Err(Failure::Refused(EngineError::Schema {
+            path: path.to_path_buf(),
+            found: schema,
+            wanted: SCHEMA,
+        }));
+    }
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if application == 0 && schema == 0 && tables == 0 {
+        return Ok(Kind::Empty);
+    }
+    Err(Failure::Refused(EngineError::Corrupt {
+        path: path.to_path_buf(),
+        detail: "it is the database of another application".to_owned(),
+    }))
+}
+
+/// Create the tables; the caller holds a write transaction.
+pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(TABLES)?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", SCHEMA)
+}

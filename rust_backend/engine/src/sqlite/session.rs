@@ -1,0 +1,131 @@
+//! The workers of this process that have registered with a store.
+
+use std::collections::HashSet;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::failure::{Failure, Outcome};
+use super::transaction::Transaction;
+use crate::error::EngineError;
+use crate::model::WorkerRegistration;
+use crate::platform::LivenessFile;
+
+/// One registered worker.
+pub(super) struct Session {
+    pub(super) id: String,
+    pub(super) row: i64,
+    pub(super) namespace: i64,
+    pub(super) lease_ms: i64,
+    pub(super) liveness: Option<LivenessFile>,
+    queues: Option<HashSet<String>>,
+    tasks: HashSet<String>,
+}
+
+impl Session {
+    pub(super) fn new(
+        worker: &WorkerRegistration,
+        row: i64,
+        namespace: i64,
+        liveness: Option<LivenessFile>,
+    ) -> Self {
+        Self {
+            id: worker.id.clone(),
+            row,
+            namespace,
+            lease_ms: worker.lease_ms,
+            liveness,
+            queues: worker
+                .queues
+                .as_ref()
+                .map(|queues| queues.iter().cloned().collect()),
+            tasks: worker.tasks.iter().cloned().collect(),
+        }
+    }
+
+    pub(super) fn serves(&self, queue: &str) -> bool {
+        self.queues
+            .as_ref()
+            .is_none_or(|queues| queues.contains(queue))
+    }
+
+    pub(super) fn knows(&self, task: &str) -> bool {
+        self.tasks.contains(task)
+    }
+}
+
+/// Refuse a registration that cannot be kept.
+pub(super) fn validate(worker: &WorkerRegistration) -> Result<(), EngineError> {
+    let id_is_fine = (1..=64).contains(&worker.id.len())
+        && worker
+            .id
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f' | b'-'));
+    if !id_is_fine {
+        let problem = format!(
+            "{:?} must be 1 to 64 hexadecimal digits and dashes",
+            worker.id
+        );
+        return Err(EngineError::invalid("id", problem));
+    }
+    if !(1..=86_400_000).contains(&worker.lease_ms) {
+        let problem = format!("{} is not between 1 and 86400000", worker.lease_ms);
+        return Err(EngineError::invalid("lease_ms", problem));
+    }
+    for name in worker.tasks.iter().chain(worker.queues.iter().flatten()) {
+        if let Some(problem) = super::enqueue::name_problem(name) {
+            return Err(EngineError::invalid("worker", problem));
+        }
+    }
+    Ok(())
+}
+
+/// The error for an id that another worker has, or had.
+pub(super) fn taken(id: &str) -> EngineError {
+    EngineError::invalid(
+        "id",
+        format!("{id:?} is taken; every start of a worker needs an id of its own"),
+    )
+}
+
+/// Write the row of a worker; returns its number and that of the namespace.
+pub(super) fn insert(
+    transaction: &mut Transaction<'_>,
+    worker: &WorkerRegistration,
+    namespace: &str,
+    now_ms: i64,
+) -> Outcome<(i64, i64)> {
+    let connection = transaction.connection;
+    let holder: Option<i64> = connection
+        .prepare_cached("SELECT row FROM worker WHERE id = ?1")?
+        .query_row([&worker.id], |row| row.get(0))
+        .optional()?;
+    if holder.is_some() {
+        return Err(Failure::Refused(taken(&worker.id)));
+    }
+    let namespace = super::transaction::ensure_namespace(connection, namespace)?;
+    connection
+        .prepare_cached(
+            "INSERT INTO worker (id, namespace, pid, host, queues, tasks, started_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            worker.id,
+            namespace,
+            worker.pid,
+            worker.host,
+            worker.queues.as_ref().map(|queues| join(queues)),
+            join(&worker.tasks),
+            now_ms,
+        ])?;
+    Ok((connection.last_insert_rowid(), namespace))
+}
+
+/// Names hold no control characters, so a line each.
+fn join(names: &[String]) -> String {
+    names.join("\n")
+}
+
+/// The names that `join` put together.
+pub(super) fn split(text: &str) -> Vec<String> {
+    text.lines().map(str::to_owned).collect()
+}
