@@ -1,0 +1,87 @@
+//! The place of one executor thread.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::handover::Handover;
+use super::parker::Parker;
+use super::run::{Report, RunHandle};
+use crate::store::Store;
+
+/// What a slot got when it asked for work.
+#[derive(Debug)]
+pub enum Taken {
+    /// Run this and report how it ended with the next call.
+    Run(Arc<RunHandle>),
+    /// Nothing to do: [`Slot::park`], then ask again.
+    Empty,
+    /// End this thread: the worker stops, or the slot was replaced after a timeout.
+    Stopped,
+}
+
+/// The place of one executor thread. Dropping it during a run counts as a failed attempt.
+pub struct Slot {
+    handover: Arc<Handover>,
+    store: Arc<dyn Store>,
+    worker: Arc<str>,
+    parker: Arc<Parker>,
+    index: usize,
+    /// Whether the store has a start noted for this slot.
+    marked: bool,
+}
+
+impl Slot {
+    pub(super) fn new(handover: Arc<Handover>, store: Arc<dyn Store>, worker: Arc<str>) -> Self {
+        let parker = Arc::new(Parker::default());
+        let index = handover.add_slot(Arc::clone(&parker));
+        Self {
+            handover,
+            store,
+            worker,
+            parker,
+            index,
+            marked: false,
+        }
+    }
+
+    /// The number by which notices name this slot. Used again after the slot is dropped.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Report how the last run ended (`None` at first) and take the next one.
+    ///
+    /// Never blocks on anything long. A missing report after a run counts as a failed attempt; a
+    /// report without a run is ignored.
+    pub fn try_next(&mut self, report: Option<Report>) -> Taken {
+        let taken = self.handover.next(self.index, report);
+        if let Taken::Run(run) = &taken {
+            self.store
+                .mark_started(&self.worker, self.index, Some(run.lease().token));
+            self.marked = true;
+        } else {
+            self.unmark();
+        }
+        taken
+    }
+
+    /// Sleep until there may be work, at most for `timeout`.
+    pub fn park(&self, timeout: Duration) {
+        self.parker.park(timeout);
+    }
+
+    fn unmark(&mut self) {
+        if self.marked {
+            self.store.mark_started(&self.worker, self.index, None);
+            self.marked = false;
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.unmark();
+        self.handover.drop_slot(self.index);
+    }
+}
