@@ -1,0 +1,219 @@
+"""The native engine.
+
+Private: only ``taskito.backends.sqlite``, ``taskito.backends.transitions`` and ``taskito.worker``
+import it.
+"""
+
+import builtins
+from collections.abc import Sequence
+from typing import Final, final
+
+from taskito.backends import params
+from taskito.backends.base import Backend
+
+SQLITE_VERSION: Final[str]
+"""The version of the bundled SQLite."""
+ENGINE_VERSION: Final[str]
+"""The version of the engine crate; equals the package's."""
+STATES: Final[tuple[str, ...]]
+INITIAL_STATES: Final[tuple[str, ...]]
+TRANSITIONS: Final[tuple[tuple[str, str, str], ...]]
+"""Every legal transition as (state, event, state)."""
+
+def new_job_id(wall_ms: int, sequence: int) -> str:
+    """Make a UUIDv7 that carries ``sequence``, for backends written in Python."""
+
+def retry_delay_ms(policy: TaskPolicy, attempt: int, random: float) -> int:
+    """Return the delay before the retry that follows ``attempt``."""
+
+@final
+class VirtualClock:
+    """A clock that a test moves by hand; copies share one time."""
+
+    def __new__(cls, wall_ms: int = ...) -> VirtualClock: ...
+    def wall_ms(self) -> int: ...
+    def steady_ms(self) -> int: ...
+    def advance(self, milliseconds: int) -> None: ...
+    def set_wall(self, wall_ms: int) -> None: ...
+
+@final
+class SqliteStore:
+    """One SQLite file and one namespace in it. Every method releases the interpreter."""
+
+    @staticmethod
+    def open(
+        path: str,
+        namespace: str = "default",
+        durability: str = "full",
+        busy_timeout_ms: int = 10_000,
+        clock: VirtualClock | None = None,
+        allow_network: bool = False,
+    ) -> SqliteStore:
+        """Open or create the file; ``":memory:"`` is a private store of this object."""
+
+    def close(self) -> None: ...
+    def enqueue(self, jobs: Sequence[params.NewJob]) -> list[params.Enqueued]: ...
+    def register(self, worker: params.WorkerRegistration) -> None: ...
+    def unregister(self, worker: str) -> None: ...
+    def exchange(self, request: params.ExchangeRequest) -> params.ExchangeReply: ...
+    def maintain(self, budget: int) -> params.MaintainReply: ...
+    def wait(self, since: int, timeout: float) -> int: ...
+    def get(self, ids: Sequence[str]) -> list[params.JobRecord | None]: ...
+    def list(self, request: params.ListRequest) -> params.Page: ...
+    def counts(self) -> builtins.list[params.Count]: ...
+    def workers(self) -> builtins.list[params.WorkerRecord]: ...
+    def cancel(self, request: params.CancelRequest) -> builtins.list[params.CancelVerdict]: ...
+    def purge(self, request: params.PurgeRequest) -> int: ...
+    def replay(self, request: params.ReplayRequest) -> builtins.list[str | None]: ...
+    def pause(self, queue: str) -> None: ...
+    def resume(self, queue: str) -> None: ...
+    def paused(self) -> builtins.list[str]: ...
+    def set_progress(self, id: str, token: int | None, percent: int) -> bool: ...
+    def append_log(self, lease: params.Lease, level: str, message: str) -> bool: ...
+    def logs(self, id: str) -> builtins.list[params.LogRecord]: ...
+    def check(self) -> dict[str, str]:
+        """Verify the file (``quick_check``, schema, counts); facts for ``taskito check``."""
+
+@final
+class TaskPolicy:
+    """How failed attempts of a task are spaced."""
+
+    def __new__(
+        cls,
+        task: str,
+        retry_backoff_ms: int = 1_000,
+        retry_delays_ms: Sequence[int] | None = None,
+        max_retry_delay_ms: int = 300_000,
+        retry_jitter_ms: int = 500,
+    ) -> TaskPolicy: ...
+
+@final
+class Failure:
+    """An attempt that did not succeed, as the executor reports it.
+
+    Args:
+        error: The stored error.
+        kind: "failure" or "rejected".
+        retry: Whether another attempt may follow; the dispatcher also looks at what is left.
+        delay_ms: The delay that the task asked for; None follows its policy.
+    """
+
+    def __new__(
+        cls, error: bytes, kind: str = "failure", retry: bool = True, delay_ms: int | None = None
+    ) -> Failure: ...
+
+@final
+class Snoozed:
+    """The task asked to run again later."""
+
+    def __new__(cls, delay_ms: int) -> Snoozed: ...
+
+@final
+class Aborted:
+    """The task stopped because its cancellation was asked for."""
+
+    def __new__(cls, reason: str) -> Aborted: ...
+
+@final
+class Success:
+    """The attempt ended well."""
+
+    def __new__(cls, result: bytes, serializer: str) -> Success: ...
+
+@final
+class Run:
+    """One attempt that an executor slot has taken and must report on."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def token(self) -> int: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def serializer(self) -> str: ...
+    @property
+    def metadata(self) -> bytes | None: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def max_retries(self) -> int: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def timeout_ms(self) -> int: ...
+    def cancel_requested(self) -> bool:
+        """Whether somebody asked for the cancellation of this job."""
+    def abandoned(self) -> bool:
+        """Whether the attempt is over (timeout, lost lease): its outcome will be refused."""
+
+@final
+class Slot:
+    """The place of one executor thread. Not shared between threads."""
+
+    def next(self, outcome: Success | Failure | Snoozed | Aborted | None) -> Run | None:
+        """Report how the last run ended (None at first) and take the next one.
+
+        Blocks without the interpreter while there is nothing to run. None means: end this thread.
+        """
+
+@final
+class Notice:
+    """Something that a worker's owner should log or act on.
+
+    ``kind`` is one of: "started", "stale" (a settlement was refused), "lost" (a lease was lost),
+    "timeout" (a run was abandoned; ``slot`` needs a replacement), "unknown_task", "storage" (the
+    store failed and is retried), "storage_recovered", "draining", "stopped" (the last one;
+    ``fatal`` is the reason if it had to stop).
+    """
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def job_id(self) -> str | None: ...
+    @property
+    def task(self) -> str | None: ...
+    @property
+    def slot(self) -> int | None: ...
+    @property
+    def fatal(self) -> BaseException | None: ...
+
+@final
+class Dispatcher:
+    """One per worker: claims, hands over, renews and settles, on a thread without Python.
+
+    Args:
+        store: A native store, or any backend (reached through a bridge).
+        registration: The worker.
+        policies: One per task that the worker knows.
+        maintain_interval_ms: Longest time between two steps of upkeep.
+        owns_process: End the process 2 s after the drain time if threads do not let it end.
+    """
+
+    def __new__(
+        cls,
+        store: SqliteStore | Backend,
+        registration: params.WorkerRegistration,
+        policies: Sequence[TaskPolicy],
+        maintain_interval_ms: int = 1_000,
+        owns_process: bool = False,
+    ) -> Dispatcher: ...
+    def start(self) -> None:
+        """Register the worker and begin. Raises what the store raises."""
+    def slot(self) -> Slot:
+        """Make the place of one more executor thread."""
+    def stop(self, drain_ms: int) -> None:
+        """Stop claiming, give back what has not started, wait up to ``drain_ms`` for the rest.
+
+        A second call shortens the time. Returns at once; "stopped" tells the end.
+        """
+    def next_notice(self, timeout: float) -> Notice | None:
+        """Wait for the next notice; None when ``timeout`` seconds went by."""
+    def statistics(self) -> dict[str, int]:
+        """Return counters: claimed, started, settled, stale, exchanges, running, buffered."""

@@ -1,0 +1,270 @@
+"""The seam: what a store has to do so that taskito can run on it.
+
+Twelve operations are required; the others stand behind a flag of ``Capabilities`` and have a
+default that raises ``CapabilityError``. Everything is batch-first, takes and returns the frozen
+dataclasses of ``taskito.backends.params``, and is safe to call from several threads.
+
+Rules for every backend (the conformance kit checks them):
+
+- A job is never started before its time, never held by two live leases, never lost once accepted.
+- Every write on behalf of an attempt carries the lease and is refused once that lease is over.
+- Tokens of a job only grow, whatever happens to it.
+- What follows from a settlement happens in the same atom as the settlement.
+- "Now" is the store's, never the caller's; no operation takes it.
+- A refused call changes nothing.
+- A backend neither logs nor measures; the layers above do.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
+
+from taskito.backends.capabilities import Capabilities, lacking
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from taskito.backends import params
+    from taskito.exceptions import CapabilityError
+
+__all__ = ["BACKEND_API", "Backend", "BackendOptions", "Clock"]
+
+BACKEND_API = 1
+"""The version of this seam. It grows when a required operation is added or changes its meaning."""
+
+
+class Clock(Protocol):
+    """A source of time in milliseconds. ``taskito.testing.VirtualClock`` is one for tests."""
+
+    def wall_ms(self) -> int:
+        """Return milliseconds since the Unix epoch."""
+
+    def steady_ms(self) -> int:
+        """Return milliseconds of a clock that nobody can set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendOptions:
+    """What a ``Queue`` tells a backend when it creates one.
+
+    Attributes:
+        namespace: Isolates everything: jobs, keys, counts, workers.
+        durability: "full" (what was acknowledged survives power loss), "normal" (survives the crash
+            of any process) or "off".
+        clock: Replaces the store's clock; None keeps it. Needs the capability ``virtual_time``.
+        busy_timeout_ms: How long a write waits for somebody else's write lock.
+    """
+
+    namespace: str = "default"
+    durability: str = "full"
+    clock: Clock | None = None
+    busy_timeout_ms: int = 10_000
+
+
+class Backend(abc.ABC):
+    """A store of jobs.
+
+    A subclass sets ``name``, declares ``capabilities`` and implements the abstract operations. All
+    operations may be called from any thread; those that wait release the interpreter.
+    """
+
+    name: ClassVar[str]
+    """The name used in messages and listings."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    """What it can do beyond the required operations."""
+
+    native_store: object | None = None
+    """A store that the dispatcher reaches without Python, or None. Only for taskito's own
+    engine."""
+
+    # Life ---------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def open(self) -> None:
+        """Open the store, creating what does not exist. Calling it twice does nothing.
+
+        Raises:
+            StorageError: It cannot be opened; the message names the place and the reason.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Give the store back; later operations raise ``QueueClosedError``. Twice is fine."""
+
+    def __enter__(self) -> Self:
+        """Open the store."""
+        self.open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the store."""
+        self.close()
+
+    # Producers ----------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def enqueue(self, jobs: Sequence[params.NewJob]) -> Sequence[params.Enqueued]:
+        """Store a batch of jobs in one atom, and answer for each item, in order.
+
+        A job starts as ``blocked`` if it has a dependency that is not complete, else ``scheduled``
+        if it is due later, else ``ready``. A dependency that is already dead or cancelled makes it
+        ``cancelled`` at once, with the reason. Within a batch a key counts from the item that takes
+        it.
+
+        Raises:
+            ConfigurationError: A field of an item cannot have its value; names item and field.
+            JobNotFoundError: A dependency does not exist.
+            CapabilityError: An item uses what this backend does not declare.
+            StorageError: Nothing was stored.
+        """
+
+    # Workers ------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def register(self, worker: params.WorkerRegistration) -> None:
+        """Announce a worker before its first exchange.
+
+        Raises:
+            ConfigurationError: Its id is malformed or taken.
+        """
+
+    @abc.abstractmethod
+    def unregister(self, worker: str) -> None:
+        """Take a worker away; what it still holds is given back without using an attempt."""
+
+    @abc.abstractmethod
+    def exchange(self, request: params.ExchangeRequest) -> params.ExchangeReply:
+        """Settle, renew and claim for one worker, in that order, in one atom.
+
+        A settlement is accepted (``ok``) only with the current lease; ``stale`` and ``gone`` store
+        nothing and do not disturb the rest. What follows from an accepted one happens in the same
+        atom: dependents are unblocked or cancelled, unique keys freed, the history written. A job
+        whose cancellation was requested and that is settled as retry, snooze or release ends as
+        ``cancelled``.
+
+        Claims come from the queues that the worker serves and that are not paused, of tasks that it
+        knows, highest priority first, then by due time, then in the order of enqueueing; a claim
+        never returns a job that is not due, or has expired, or a second suspect.
+
+        Raises:
+            UnknownWorkerError: The worker is not registered.
+            StorageError: Nothing of the request was stored; the same request may be sent again.
+        """
+
+    @abc.abstractmethod
+    def maintain(self, budget: int) -> params.MaintainReply:
+        """Do one bounded step of upkeep, at most ``budget`` rows of each kind.
+
+        Promotes jobs that became due, takes back the jobs of workers that died or whose lease
+        ended, cancels expired ones, deletes finished ones whose ``result_ttl_ms`` is over.
+
+        A started attempt that is taken back uses no attempt. Nobody knows which of the started jobs
+        of a dead worker killed it: if exactly one of them was a suspect, it alone is charged with
+        one crash and ends as a dead letter once it has ``max_crashes`` of them; otherwise all of
+        them become suspects, uncharged (completing clears the mark). Either way the history has an
+        entry of kind ``crash``. Claimed but unstarted jobs go back without a trace.
+        """
+
+    @abc.abstractmethod
+    def wait(self, since: int, timeout: float) -> int:
+        """Block until something changed after ``since`` or for ``timeout`` seconds.
+
+        A change is a job that became claimable or final, or a request. Spurious returns are
+        allowed, correctness never depends on this. Must release the interpreter while it blocks.
+
+        Args:
+            since: What the last call returned; 0 at first.
+            timeout: Seconds; 0 asks without waiting.
+
+        Returns:
+            The present change number.
+        """
+
+    # Inspection ---------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def get(self, ids: Sequence[str]) -> Sequence[params.JobRecord | None]:
+        """Return the whole record of each job, None for an id that does not exist here."""
+
+    @abc.abstractmethod
+    def list(self, request: params.ListRequest) -> params.Page:
+        """Return a page of jobs, newest first."""
+
+    @abc.abstractmethod
+    def counts(self) -> Sequence[params.Count]:
+        """Return how many jobs are in each state, by queue and task; zeros may be left out."""
+
+    @abc.abstractmethod
+    def workers(self) -> Sequence[params.WorkerRecord]:
+        """Return the registered workers, oldest first."""
+
+    # Control ------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def cancel(self, request: params.CancelRequest) -> Sequence[params.CancelVerdict]:
+        """Cancel jobs and, in the same atom, all that depends on them; one verdict per id.
+
+        Dependents are cancelled when the job ends as cancelled: at once for a pending job, at its
+        settlement for a running one.
+        """
+
+    @abc.abstractmethod
+    def purge(self, request: params.PurgeRequest) -> int:
+        """Delete finished jobs, oldest first, and return how many. Frees their idempotency keys."""
+
+    def replay(self, request: params.ReplayRequest) -> Sequence[str | None]:
+        """Enqueue each finished job again as a new job; None for an id that does not qualify.
+
+        The new job keeps payload, options and metadata and names the old one in ``original_id``;
+        the old one names the new one in ``replayed_as``. Needs the capability ``replay``.
+        """
+        del request
+        raise self._lacks("replay", "replaying jobs")
+
+    def pause(self, queue: str) -> None:
+        """Let no job of this queue be claimed until ``resume``. Needs the capability ``pauses``."""
+        del queue
+        raise self._lacks("pauses", "pausing a queue")
+
+    def resume(self, queue: str) -> None:
+        """Undo ``pause``. Needs the capability ``pauses``."""
+        del queue
+        raise self._lacks("pauses", "resuming a queue")
+
+    def paused(self) -> Sequence[str]:
+        """Return the names of the paused queues, sorted. Needs the capability ``pauses``."""
+        raise self._lacks("pauses", "listing paused queues")
+
+    def set_progress(self, id: str, token: int | None, percent: int) -> bool:
+        """Store the progress of a running job; False if that lease is over.
+
+        Args:
+            id: The job.
+            token: The lease; None means whatever run is current.
+            percent: 0 to 100.
+        """
+        del id, token, percent
+        raise self._lacks("progress_log", "storing progress")
+
+    def append_log(self, lease: params.Lease, level: str, message: str) -> bool:
+        """Append a line to the log of a running job; False if that lease is over."""
+        del lease, level, message
+        raise self._lacks("progress_log", "storing a log line")
+
+    def logs(self, id: str) -> Sequence[params.LogRecord]:
+        """Return the log lines of a job, oldest first."""
+        del id
+        raise self._lacks("progress_log", "reading log lines")
+
+    def _lacks(self, capability: str, feature: str) -> CapabilityError:
+        """Make the error for an operation that this backend does not implement."""
+        return lacking(capability, feature, self.name)

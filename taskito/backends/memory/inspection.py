@@ -1,0 +1,82 @@
+"""Reading: records, pages, counts and workers. Everything returned is a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from taskito.backends import params
+from taskito.backends.ids import parse_job_id
+from taskito.backends.memory.job import Job, to_record
+from taskito.backends.memory.store import Store
+from taskito.backends.params import JobState
+from taskito.backends.validation import check_list
+
+__all__ = ["counts", "find", "get", "list_jobs", "workers"]
+
+PAGE_STEP = 10_000
+"""The most rows that one page looks at."""
+
+
+def find(store: Store, id: str) -> Job | None:
+    """Return the job with this id, in whatever form the id is written."""
+    return store.jobs.get(parse_job_id(id) or id)
+
+
+def get(store: Store, ids: Sequence[str]) -> list[params.JobRecord | None]:
+    """Return the whole record of each job."""
+    jobs = [find(store, job_id) for job_id in ids]
+    return [None if job is None else to_record(job, store.namespace, whole=True) for job in jobs]
+
+
+def list_jobs(store: Store, request: params.ListRequest) -> params.Page:
+    """Walk down from the newest job, or from the position given, for a bounded number of rows."""
+    check_list(request)
+    top = store.last_sequence
+    if request.after is not None:
+        top = min(top, request.after - 1)
+    bottom = max(0, top - PAGE_STEP)
+    rows: list[params.JobRecord] = []
+    position = top
+    while position > bottom and len(rows) < request.limit:
+        job = store.by_sequence.get(position)
+        if job is not None and _matches(job, request):
+            rows.append(to_record(job, store.namespace, whole=False))
+        position -= 1
+    oldest = next(iter(store.by_sequence), top + 1)
+    return params.Page(jobs=tuple(rows), next=position + 1 if position >= oldest else None)
+
+
+def counts(store: Store) -> list[params.Count]:
+    """Return the counters, which every change of a state keeps."""
+    return [
+        params.Count(queue=queue, task=task, state=state, retrying=retrying, count=count)
+        for (queue, task, state, retrying), count in sorted(store.counts.items())
+    ]
+
+
+def workers(store: Store) -> list[params.WorkerRecord]:
+    """Return the registered workers in the order of their registration."""
+    return [
+        params.WorkerRecord(
+            id=worker.registration.id,
+            pid=worker.registration.pid,
+            host=worker.registration.host,
+            queues=worker.registration.queues,
+            tasks=worker.registration.tasks,
+            started_ms=worker.started_ms,
+            running=len(worker.running),
+        )
+        for worker in store.workers.values()
+    ]
+
+
+def _matches(job: Job, request: params.ListRequest) -> bool:
+    if request.states and job.state not in request.states:
+        return False
+    if request.whys and job.state is JobState.SCHEDULED and job.why not in request.whys:
+        return False
+    if request.skip_replayed and job.state is JobState.DEAD and job.replayed_as is not None:
+        return False
+    return (request.queue is None or job.spec.queue == request.queue) and (
+        request.task is None or job.spec.task == request.task
+    )

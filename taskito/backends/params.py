@@ -1,0 +1,549 @@
+"""What crosses the seam: one small frozen dataclass per thing, so that fields can be added.
+
+Durations are whole milliseconds counted from the store's own "now"; instants are whole milliseconds
+of wall time since the Unix epoch. Job ids are UUIDs in their 36-character form. Payloads, results,
+metadata and errors are bytes that a store keeps and never looks into.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+__all__ = [
+    "FINAL_STATES",
+    "MAX_PRIORITY",
+    "MIN_PRIORITY",
+    "CancelRequest",
+    "CancelVerdict",
+    "ClaimedJob",
+    "Count",
+    "Enqueued",
+    "ErrorKind",
+    "ErrorRecord",
+    "ExchangeReply",
+    "ExchangeRequest",
+    "JobRecord",
+    "JobState",
+    "Lease",
+    "ListRequest",
+    "LogRecord",
+    "MaintainReply",
+    "NewJob",
+    "Outcome",
+    "OutcomeCancelled",
+    "OutcomeDead",
+    "OutcomeRelease",
+    "OutcomeRetry",
+    "OutcomeSnooze",
+    "OutcomeSuccess",
+    "Page",
+    "PurgeRequest",
+    "ReplayRequest",
+    "Settlement",
+    "Start",
+    "Verdict",
+    "Why",
+    "WorkerRecord",
+    "WorkerRegistration",
+]
+
+MIN_PRIORITY = -128
+MAX_PRIORITY = 127
+
+
+class JobState(StrEnum):
+    """Where a job stands in a store; ``taskito.backends.transitions`` has the legal changes."""
+
+    BLOCKED = "blocked"
+    SCHEDULED = "scheduled"
+    READY = "ready"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+
+FINAL_STATES = frozenset({JobState.COMPLETE, JobState.DEAD, JobState.CANCELLED})
+
+
+class Why(StrEnum):
+    """What a scheduled job waits for."""
+
+    DELAY = "delay"
+    RETRY = "retry"
+    SNOOZE = "snooze"
+
+
+class ErrorKind(StrEnum):
+    """Why an attempt did not succeed."""
+
+    FAILURE = "failure"
+    TIMEOUT = "timeout"
+    CRASH = "crash"
+    REJECTED = "rejected"
+    INTERRUPTED = "interrupted"
+
+
+class Verdict(StrEnum):
+    """The store's answer to a settlement."""
+
+    OK = "ok"
+    STALE = "stale"
+    GONE = "gone"
+
+
+class CancelVerdict(StrEnum):
+    """What a request to cancel one job came to."""
+
+    DONE = "done"
+    """It had not started, and never will."""
+    REQUESTED = "requested"
+    """It is running; its worker has been asked."""
+    REFUSED = "refused"
+    """Final already, unknown, or running while only pending jobs were meant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """One call of a task, as a producer hands it in.
+
+    Attributes:
+        task: The task's name, 1 to 255 characters without control characters.
+        queue: The queue's name, same rule.
+        payload: The encoded arguments.
+        serializer: The name of the serializer that encoded them.
+        priority: -128 to 127, higher first.
+        delay_ms: Wait this long after the enqueue, or after the last dependency completes.
+        eta_ms: Absolute due time; excludes ``delay_ms``.
+        expires_in_ms: Cancelled as expired if not started this long after the enqueue.
+        expires_at_ms: The same as an instant; at most one of the two is given.
+        max_retries: Failures and timeouts allowed beyond the first.
+        max_crashes: Worker deaths allowed before it becomes a dead letter.
+        timeout_ms: Longest run, from the start of the attempt; 0 means no limit.
+        result_ttl_ms: How long to keep the finished job; None keeps it until it is purged.
+        unique_key: Held until a final state (capability ``unique``).
+        idempotency_key: Held until the job is purged (capability ``unique``).
+        id: An id chosen by the caller (capability ``given_ids``).
+        metadata: Opaque to the store.
+        depends_on: Ids of stored jobs, or indexes of earlier items of the same batch
+            (capability ``dependencies``).
+    """
+
+    task: str
+    queue: str = "default"
+    payload: bytes = b""
+    serializer: str = "msgpack"
+    priority: int = 0
+    delay_ms: int = 0
+    eta_ms: int | None = None
+    expires_in_ms: int | None = None
+    expires_at_ms: int | None = None
+    max_retries: int = 3
+    max_crashes: int = 2
+    timeout_ms: int = 300_000
+    result_ttl_ms: int | None = None
+    unique_key: str | None = None
+    idempotency_key: str | None = None
+    id: str | None = None
+    metadata: bytes | None = None
+    depends_on: tuple[str | int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enqueued:
+    """What became of one item of an enqueued batch.
+
+    Attributes:
+        id: The new job, or the one that holds the key or id.
+        duplicate: The key or the given id was taken; nothing was stored for this item.
+    """
+
+    id: str
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRegistration:
+    """What a worker tells the store about itself when it starts.
+
+    Attributes:
+        id: Unique per start: 32 hexadecimal digits, never reused.
+        pid: Its process id.
+        host: The name of its host.
+        queues: The queues it serves; None serves all.
+        tasks: The tasks it knows; jobs of others are left alone.
+        lease_ms: How long a claim lasts without a renewal.
+        concurrency: Attempts it runs at a time.
+    """
+
+    id: str
+    pid: int
+    host: str
+    queues: tuple[str, ...] | None = None
+    tasks: tuple[str, ...] = ()
+    lease_ms: int = 30_000
+    concurrency: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A claim on a running job; every write on behalf of an attempt carries it.
+
+    Attributes:
+        id: The job.
+        token: Grows with every claim of that job and is never reused.
+    """
+
+    id: str
+    token: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeSuccess:
+    """The attempt ended well; ``result`` was encoded by ``serializer``."""
+
+    result: bytes
+    serializer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeRetry:
+    """The attempt is used up; the job runs again after ``delay_ms``."""
+
+    error: bytes
+    kind: ErrorKind
+    delay_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeDead:
+    """The attempt is used up and the job ends as a dead letter."""
+
+    error: bytes
+    kind: ErrorKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeCancelled:
+    """The job ends as cancelled for ``reason``."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeSnooze:
+    """The job runs again after ``delay_ms``; the attempt is not used up."""
+
+    delay_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeRelease:
+    """The job is given back untouched; ``interrupted`` tells that it had started."""
+
+    interrupted: bool = False
+
+
+Outcome: TypeAlias = (
+    OutcomeSuccess | OutcomeRetry | OutcomeDead | OutcomeCancelled | OutcomeSnooze | OutcomeRelease
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """A report of how an attempt ended.
+
+    Attributes:
+        lease: Accepted only while it is current.
+        outcome: How it ended.
+        started_ago_ms: How long ago the attempt started; None if it never did.
+    """
+
+    lease: Lease
+    outcome: Outcome
+    started_ago_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """An attempt that has started since the last exchange, ``ago_ms`` ago."""
+
+    lease: Lease
+    ago_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeRequest:
+    """One round trip of the hot path.
+
+    Attributes:
+        worker: The id of a registered worker.
+        settlements: Attempts that ended.
+        renewals: Leases to extend to a full lease time from now.
+        starts: Attempts that began since the last exchange.
+        want: Claim up to this many jobs.
+    """
+
+    worker: str
+    settlements: tuple[Settlement, ...] = ()
+    renewals: tuple[Lease, ...] = ()
+    starts: tuple[Start, ...] = ()
+    want: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedJob:
+    """A job handed to a worker together with its lease.
+
+    Attributes:
+        attempt: Failures and timeouts so far; the first attempt is 0.
+        expires_in_ms: How long until it expires unless it has started; None means never.
+        suspect: It was running beside a crash; a worker runs one such job at a time.
+    """
+
+    lease: Lease
+    task: str
+    queue: str
+    payload: bytes
+    serializer: str
+    metadata: bytes | None
+    priority: int
+    attempt: int
+    max_retries: int
+    timeout_ms: int
+    expires_in_ms: int | None = None
+    suspect: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeReply:
+    """What an exchange brings back.
+
+    Attributes:
+        verdicts: One per settlement, in order.
+        jobs: The claimed jobs, in the order in which they should start.
+        lost: Renewals that were refused: these leases are over.
+        cancel_requests: Ids of this worker's jobs whose cancellation was asked for.
+        paused: The queues that are paused now.
+        next_due_ms: How long until a waiting job becomes due; None if none waits for a time.
+    """
+
+    verdicts: tuple[Verdict, ...] = ()
+    jobs: tuple[ClaimedJob, ...] = ()
+    lost: tuple[Lease, ...] = ()
+    cancel_requests: tuple[str, ...] = ()
+    paused: tuple[str, ...] = ()
+    next_due_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaintainReply:
+    """What one bounded step of upkeep did.
+
+    Attributes:
+        promoted: Scheduled jobs that became ready.
+        rescued: Jobs taken back from workers that died or whose lease ended.
+        expired: Jobs cancelled because they had not started in time.
+        pruned: Finished jobs deleted because their ``result_ttl_ms`` was over.
+        next_due_ms: How long until upkeep has something to do; None if nothing is known.
+        unknown_tasks: Tasks with waiting jobs that no registered worker knows.
+    """
+
+    promoted: int = 0
+    rescued: int = 0
+    expired: int = 0
+    pruned: int = 0
+    next_due_ms: int | None = None
+    unknown_tasks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorRecord:
+    """One entry of a job's history: an attempt that did not succeed, or an interruption.
+
+    Attributes:
+        run: The token of the run it belongs to.
+        attempt: The attempt's number, from 0.
+        detail: The stored error (see ``taskito.errors``); for a crash that the store itself
+        noticed,
+            plain UTF-8 text behind a zero byte; empty for an interruption.
+    """
+
+    run: int
+    attempt: int
+    kind: ErrorKind
+    at_ms: int
+    worker: str
+    detail: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """Everything a store knows about one job.
+
+    Attributes:
+        why: What it waits for while ``scheduled``; None in other states.
+        attempt: Failures and timeouts so far.
+        crashes: Worker deaths charged to it so far.
+        due_ms: When it may start, or was allowed to.
+        run: Token of the current or last run, 0 before the first.
+        worker: The worker that holds it while ``running``, or that settled it.
+        reason: Why it was cancelled.
+        payload: Empty in listings.
+        result: Empty in listings; None unless complete.
+        errors: Empty in listings; oldest first.
+    """
+
+    id: str
+    task: str
+    queue: str
+    namespace: str
+    state: JobState
+    why: Why | None = None
+    priority: int = 0
+    attempt: int = 0
+    crashes: int = 0
+    max_retries: int = 0
+    max_crashes: int = 0
+    timeout_ms: int = 0
+    created_ms: int = 0
+    due_ms: int = 0
+    expires_ms: int | None = None
+    started_ms: int | None = None
+    finished_ms: int | None = None
+    progress: int | None = None
+    run: int = 0
+    worker: str | None = None
+    unique_key: str | None = None
+    metadata: bytes | None = None
+    serializer: str = "msgpack"
+    payload: bytes = b""
+    result: bytes | None = None
+    result_serializer: str | None = None
+    reason: str | None = None
+    cancel_requested: bool = False
+    original_id: str | None = None
+    replayed_as: str | None = None
+    dependencies: tuple[str, ...] = ()
+    dependents: tuple[str, ...] = ()
+    errors: tuple[ErrorRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListRequest:
+    """Which jobs a listing wants; newest first.
+
+    Attributes:
+        states: Only these; empty means every state.
+        whys: Of the scheduled jobs only those that wait for this; empty means all.
+        skip_replayed: Leave out dead letters that were replayed.
+        limit: At most this many rows, 1 to 10,000.
+        after: Continue behind this position (``Page.next`` of the page before).
+    """
+
+    states: tuple[JobState, ...] = ()
+    whys: tuple[Why, ...] = ()
+    queue: str | None = None
+    task: str | None = None
+    skip_replayed: bool = False
+    limit: int = 50
+    after: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """One keyset page.
+
+    Attributes:
+        jobs: Records without payload, result and errors. May be fewer than the limit, even none,
+            while ``next`` is set: a step looks at a bounded number of jobs.
+        next: Where the next page begins; None at the end.
+    """
+
+    jobs: tuple[JobRecord, ...] = ()
+    next: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """How many jobs of one task in one queue are in one state.
+
+    Attributes:
+        retrying: Whether these scheduled jobs wait for a retry; False for other states.
+    """
+
+    queue: str
+    task: str
+    state: JobState
+    retrying: bool = False
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequest:
+    """Which jobs to cancel, and why.
+
+    Attributes:
+        reason: Shown as the reason of the job and of its cancelled dependents.
+        running: False cancels only jobs that have not started; True asks a running one to stop.
+    """
+
+    ids: tuple[str, ...]
+    reason: str = "cancelled by request"
+    running: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PurgeRequest:
+    """Which finished jobs to delete.
+
+    Attributes:
+        states: Final states only; empty means all of them.
+        ids: Only these jobs; empty means any.
+        older_than_ms: Only jobs that ended at least this long ago.
+        limit: Delete at most this many in this step.
+    """
+
+    states: tuple[JobState, ...] = ()
+    ids: tuple[str, ...] = ()
+    queue: str | None = None
+    task: str | None = None
+    older_than_ms: int = 0
+    limit: int = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayRequest:
+    """Which finished jobs to run again, as new jobs with the same payload and options.
+
+    Attributes:
+        dead_only: Only dead letters that were not replayed yet; otherwise any finished job.
+    """
+
+    ids: tuple[str, ...]
+    dead_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRecord:
+    """One line that a task wrote about itself."""
+
+    run: int
+    at_ms: int
+    level: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRecord:
+    """A worker that is registered with the store; ``running`` is the number of its live leases."""
+
+    id: str
+    pid: int
+    host: str
+    queues: tuple[str, ...] | None = None
+    tasks: tuple[str, ...] = ()
+    started_ms: int = 0
+    running: int = 0

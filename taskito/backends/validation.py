@@ -1,0 +1,169 @@
+"""Checks of what crosses the seam, for backends written in Python.
+
+Each check raises ``ConfigurationError`` with a message that names the field and the value, so that
+every backend refuses the same input with the same words. Call them before anything is changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from taskito.backends import params
+from taskito.backends.base import BackendOptions
+from taskito.backends.ids import parse_job_id
+from taskito.exceptions import ConfigurationError
+
+__all__ = [
+    "check_exchange",
+    "check_integer",
+    "check_list",
+    "check_name",
+    "check_new_jobs",
+    "check_options",
+    "check_purge",
+    "check_worker",
+]
+
+MAX_NAME_LENGTH = 255
+MAX_KEY_BYTES = 1_024
+MAX_LIST_LIMIT = 10_000
+MAX_MILLISECONDS = (1 << 47) - 1
+"""Longest duration and latest instant: a due time must fit beside the priority in one integer."""
+
+_DURABILITIES = ("full", "normal", "off")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_WORKER_ID = re.compile(r"[0-9a-fA-F]{32}")
+
+
+def check_name(field: str, value: object) -> None:
+    """Refuse a name that is not a text of 1 to 255 characters without control characters."""
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{field}: {value!r} is not a string")
+    if not 1 <= len(value) <= MAX_NAME_LENGTH:
+        raise ConfigurationError(
+            f"{field}: {value[:40]!r} has {len(value)} characters, not 1 to {MAX_NAME_LENGTH}"
+        )
+    if _CONTROL.search(value):
+        raise ConfigurationError(f"{field}: {value!r} contains control characters")
+    _byte_length(field, value)
+
+
+def _check_key(field: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{field}: {value!r} is not a string")
+    if not 1 <= _byte_length(field, value) <= MAX_KEY_BYTES:
+        raise ConfigurationError(
+            f"{field}: {value[:40]!r} has {_byte_length(field, value)} bytes, "
+            f"not 1 to {MAX_KEY_BYTES}"
+        )
+
+
+def _byte_length(field: str, value: str) -> int:
+    """Return the length in UTF-8; refuse text that has no such form."""
+    try:
+        return len(value.encode())
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{field}: {value[:40]!r} contains lone surrogates") from None
+
+
+def check_integer(field: str, value: object, low: int, high: int = MAX_MILLISECONDS) -> None:
+    """Refuse what is not an integer from ``low`` to ``high``."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ConfigurationError(f"{field}: {value!r} is not an integer")
+    if not low <= value <= high:
+        raise ConfigurationError(f"{field}: {value} is not between {low} and {high}")
+
+
+def check_new_jobs(jobs: Sequence[params.NewJob]) -> None:
+    """Refuse a batch with an item that no store could keep.
+
+    Whether dependencies exist is not looked at.
+    """
+    for index, job in enumerate(jobs):
+        check_new_job(f"item {index}: ", index, job)
+
+
+def check_new_job(place: str, index: int, job: params.NewJob) -> None:
+    """Refuse one item of a batch; ``place`` begins each message."""
+    check_name(f"{place}task", job.task)
+    check_name(f"{place}queue", job.queue)
+    check_name(f"{place}serializer", job.serializer)
+    check_integer(f"{place}priority", job.priority, params.MIN_PRIORITY, params.MAX_PRIORITY)
+    for field in ("delay_ms", "max_retries", "max_crashes", "timeout_ms"):
+        check_integer(f"{place}{field}", getattr(job, field), 0)
+    for field in ("eta_ms", "expires_in_ms", "expires_at_ms", "result_ttl_ms"):
+        value = getattr(job, field)
+        if value is not None:
+            check_integer(f"{place}{field}", value, 0)
+    if job.eta_ms is not None and job.delay_ms:
+        raise ConfigurationError(
+            f"{place}eta_ms: {job.eta_ms} excludes delay_ms ({job.delay_ms}); give one of the two"
+        )
+    if job.expires_in_ms is not None and job.expires_at_ms is not None:
+        raise ConfigurationError(
+            f"{place}expires_at_ms: {job.expires_at_ms} excludes expires_in_ms "
+            f"({job.expires_in_ms}); give one of the two"
+        )
+    for field in ("unique_key", "idempotency_key"):
+        if getattr(job, field) is not None:
+            _check_key(f"{place}{field}", getattr(job, field))
+    if job.id is not None and parse_job_id(job.id) is None:
+        raise ConfigurationError(f"{place}id: {job.id!r} is not a UUID")
+    for dependency in job.depends_on:
+        if isinstance(dependency, int) and not 0 <= dependency < index:
+            raise ConfigurationError(
+                f"{place}depends_on: {dependency} is not the index of an earlier item"
+            )
+
+
+def check_worker(worker: params.WorkerRegistration) -> None:
+    """Refuse a worker that does not describe itself as it should."""
+    if not _WORKER_ID.fullmatch(worker.id):
+        raise ConfigurationError(f"id: {worker.id!r} does not consist of 32 hexadecimal digits")
+    check_integer("lease_ms", worker.lease_ms, 1)
+    check_integer("concurrency", worker.concurrency, 1)
+    for queue in worker.queues or ():
+        check_name("queues", queue)
+    for task in worker.tasks:
+        check_name("tasks", task)
+
+
+def check_exchange(request: params.ExchangeRequest) -> None:
+    """Refuse an exchange with a number that cannot be."""
+    check_integer("want", request.want, 0)
+    for index, start in enumerate(request.starts):
+        check_integer(f"start {index}: ago_ms", start.ago_ms, 0)
+    for index, settlement in enumerate(request.settlements):
+        place = f"settlement {index}: "
+        if settlement.started_ago_ms is not None:
+            check_integer(f"{place}started_ago_ms", settlement.started_ago_ms, 0)
+        outcome = settlement.outcome
+        if isinstance(outcome, params.OutcomeRetry | params.OutcomeSnooze):
+            check_integer(f"{place}delay_ms", outcome.delay_ms, 0)
+        elif not isinstance(outcome, params.Outcome):
+            raise ConfigurationError(f"{place}outcome: {outcome!r} is not an outcome")
+
+
+def check_list(request: params.ListRequest) -> None:
+    """Refuse a listing without bounds."""
+    check_integer("limit", request.limit, 1, MAX_LIST_LIMIT)
+
+
+def check_purge(request: params.PurgeRequest) -> None:
+    """Refuse to purge jobs that are not finished."""
+    for state in request.states:
+        if state not in params.FINAL_STATES:
+            raise ConfigurationError(f"states: {state!r} is not a final state")
+    check_integer("older_than_ms", request.older_than_ms, 0)
+    check_integer("limit", request.limit, 1)
+
+
+def check_options(options: BackendOptions) -> None:
+    """Refuse options that no backend could follow."""
+    check_name("namespace", options.namespace)
+    if options.durability not in _DURABILITIES:
+        raise ConfigurationError(
+            f"durability: {options.durability!r} is not one of {', '.join(_DURABILITIES)}"
+        )
+    check_integer("busy_timeout_ms", options.busy_timeout_ms, 0)

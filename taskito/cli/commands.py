@@ -1,0 +1,18 @@
+"""The commands that taskito ships, for its own plugin."""
+
+from __future__ import annotations
+
+import click
+
+from taskito.cli.check import check
+from taskito.cli.dead import dead
+from taskito.cli.info import info
+from taskito.cli.jobs import jobs
+from taskito.cli.plugins import plugins
+from taskito.cli.queues import pause, resume
+from taskito.cli.worker import worker
+
+__all__ = ["COMMANDS"]
+
+COMMANDS: tuple[click.Command, ...] = (worker, info, jobs, dead, pause, resume, plugins, check)
+"""What ``taskito.plugins.builtin`` offers."""

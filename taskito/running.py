@@ -1,0 +1,142 @@
+"""The workers that a queue runs in this process."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from taskito import config
+from taskito.connection import Connection
+from taskito.middleware import FunctionHooks
+from taskito.task import Task
+
+if TYPE_CHECKING:
+    from taskito.worker import Worker
+
+__all__ = ["Running", "RunningWorker"]
+
+_GRACE = 2.0
+"""Seconds beyond the drain time after which a closing queue waits no longer for its workers."""
+
+
+class RunningWorker:
+    """One worker of a queue, from its making to its end."""
+
+    def __init__(self, worker: Worker, others: list[RunningWorker]) -> None:
+        self.worker = worker
+        self.ended = threading.Event()
+        self.pid = os.getpid()
+        self._others = others
+        others.append(self)
+
+    def run(self) -> None:
+        """Run the worker until it stops."""
+        try:
+            self.worker.run()
+        finally:
+            self._others.remove(self)
+            self.ended.set()
+
+
+class Running:
+    """The part of ``Queue`` that runs workers."""
+
+    _connection: Connection
+    _tasks: dict[str, Task[..., Any]]
+    _hooks: FunctionHooks
+    _worker_settings: dict[str, Any]
+    # Changed by single list operations only: a lock could be held by another thread at a fork.
+    _running: list[RunningWorker]
+
+    def run_worker(
+        self,
+        queues: Iterable[str] | None = None,
+        *,
+        pool: str = "thread",
+        concurrency: int | None = None,
+        drain_timeout: float | None = None,
+        owns_process: bool = False,
+    ) -> None:
+        """Run tasks until ``shutdown`` is called or a signal arrives; blocks.
+
+        Works in the main thread and in any other. In the main thread the first SIGTERM or Ctrl-C
+        stops gracefully: nothing new starts, and running attempts get ``drain_timeout`` to end. A
+        second one stops at once. What did not end runs again elsewhere without using up an attempt.
+
+        Args:
+            queues: The queues to serve; None serves all.
+            pool: How tasks are run: "thread".
+            concurrency: Attempts at a time; None means the queue's ``workers``, 0 the number of
+                CPUs.
+            drain_timeout: Seconds; None means the queue's.
+            owns_process: Whether the process exists for this worker only. It is then ended 2
+                seconds after the drain time, whatever its threads are doing.
+
+        Raises:
+            ConfigurationError: An argument is not allowed.
+            WorkerError: The worker had to stop; the message says why.
+            StorageError: The store could not be used from the start.
+
+        Example:
+            >>> threading.Thread(target=queue.run_worker, daemon=True).start()
+        """
+        self._make_worker(
+            queues,
+            pool=pool,
+            concurrency=concurrency,
+            drain_timeout=drain_timeout,
+            owns_process=owns_process,
+        ).run()
+
+    def shutdown(self) -> None:
+        """Ask all workers that this queue runs in this process to stop; returns at once.
+
+        Each ``run_worker`` returns when its running attempts have ended, or the drain time has.
+        """
+        for running in self._own_workers():
+            running.worker.stop()
+
+    def _own_workers(self) -> list[RunningWorker]:
+        return [running for running in list(self._running) if running.pid == os.getpid()]
+
+    def _stop_workers(self) -> None:
+        """Stop the workers and wait for their end."""
+        stopping = self._own_workers()
+        self.shutdown()
+        longest = max((one.worker.config.drain_timeout for one in stopping), default=0.0)
+        deadline = time.monotonic() + longest + _GRACE
+        for running in stopping:
+            running.ended.wait(max(0.0, deadline - time.monotonic()))
+
+    def _make_worker(
+        self,
+        queues: Iterable[str] | None,
+        *,
+        pool: str,
+        concurrency: int | None,
+        drain_timeout: float | None,
+        owns_process: bool = False,
+    ) -> RunningWorker:
+        from taskito.worker import Worker, WorkerConfig
+
+        codec = self._connection.codec
+        settings = dict(self._worker_settings)
+        if concurrency is not None:
+            settings["concurrency"] = concurrency
+        if drain_timeout is not None:
+            settings["drain_timeout"] = drain_timeout
+        worker_config = WorkerConfig(
+            serializers=codec.accepted,
+            serializer=codec.serializer,
+            decode_metadata=codec.decode_metadata,
+            queues=None if queues is None else config.check_names("queues", queues),
+            pool=pool,
+            owns_process=config.check_boolean("owns_process", owns_process),
+            max_result_bytes=codec.max_payload_bytes,
+            **settings,
+        )
+        worker = Worker(self._connection.backend, dict(self._tasks), worker_config, [self._hooks])
+        return RunningWorker(worker, self._running)

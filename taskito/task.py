@@ -1,0 +1,377 @@
+"""Tasks: registered functions, their options, and the ways to enqueue a call of one."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar
+
+from taskito import config
+from taskito.exceptions import ConfigurationError, TaskNotRegisteredError
+from taskito.result import JobResult
+from taskito.serializers.base import Serializer
+
+__all__ = ["AsyncTask", "Producer", "Task", "TaskKeywords", "TaskOptions", "default_task_name"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_MAIN_MODULES = {"__main__", "__mp_main__"}
+
+
+class TaskKeywords(TypedDict, total=False):
+    """The options of a task as keywords, all but ``bind``; ``TaskOptions`` says what each means."""
+
+    max_retries: int | None
+    retry_backoff: float
+    timeout: float | None
+    priority: int | None
+    rate_limit: str | None
+    queue: str
+    retry_on: type[BaseException] | Iterable[type[BaseException]] | None
+    dont_retry_on: type[BaseException] | Iterable[type[BaseException]] | None
+    retry_delays: Iterable[float] | None
+    max_retry_delay: float
+    retry_jitter: bool
+    expires: float | None
+    max_concurrent: int | None
+    concurrency_key: str | Callable[..., str] | None
+    max_crashes: int
+    idempotent: bool
+    result_ttl: float | None
+    serializer: str | Serializer | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOptions:
+    """The options of one task, checked. Durations are seconds.
+
+    Attributes:
+        max_retries: Failures and timeouts allowed beyond the first; None means the queue's default.
+        retry_backoff: Before retry n (from 0) wait ``retry_backoff * 2**n``.
+        timeout: Longest run of an attempt; 0 means no limit, None the queue's default.
+        priority: -128 to 127, higher first; None means the queue's default.
+        rate_limit: At most so many starts in a time, e.g. "100/m".
+        queue: The queue that its jobs go to.
+        retry_on: Retry only after these exceptions; None means after any.
+        dont_retry_on: Never retry after these.
+        retry_delays: The wait before each retry, the last one for all that follow; replaces
+            ``retry_backoff``.
+        max_retry_delay: No back-off is longer.
+        retry_jitter: Add up to half a second, so that retries do not come all at once.
+        expires: A job that has not started this long after its enqueue is cancelled.
+        max_concurrent: At most so many attempts at a time.
+        concurrency_key: What ``max_concurrent`` is counted by.
+        max_crashes: Worker deaths allowed before a job becomes a dead letter.
+        idempotent: Two calls with the same arguments are one job while it is pending or running.
+        result_ttl: How long a finished job is kept; None means the queue's default.
+        serializer: Encodes arguments and results; None means the queue's.
+        bind: The function's first parameter is ``current_job``.
+    """
+
+    max_retries: int | None = None
+    retry_backoff: float = 1.0
+    timeout: float | None = None
+    priority: int | None = None
+    rate_limit: str | None = None
+    queue: str = "default"
+    retry_on: tuple[type[BaseException], ...] | None = None
+    dont_retry_on: tuple[type[BaseException], ...] | None = None
+    retry_delays: tuple[float, ...] | None = None
+    max_retry_delay: float = 300.0
+    retry_jitter: bool = True
+    expires: float | None = None
+    max_concurrent: int | None = None
+    concurrency_key: str | Callable[..., str] | None = None
+    max_crashes: int = 2
+    idempotent: bool = False
+    result_ttl: float | None = None
+    serializer: str | Serializer | None = None
+    bind: bool = False
+
+    @classmethod
+    def checked(cls, given: Mapping[str, Any]) -> TaskOptions:
+        """Check what a caller gave and return it as options.
+
+        Args:
+            given: Options by name, as in ``TaskKeywords``.
+
+        Raises:
+            TypeError: There is no option of this name.
+            ConfigurationError: A value is not allowed; names the option, the value and the choice.
+        """
+        names = [field.name for field in fields(cls)]
+        for name in given:
+            if name not in names:
+                raise TypeError(f"{name!r} is not an option of a task; known: {', '.join(names)}")
+        options: dict[str, Any] = {
+            name: value if value is None and name in _MAY_BE_NONE else _CHECKS[name](name, value)
+            for name, value in given.items()
+        }
+        return cls(**options)
+
+
+def _unchecked(_field: str, value: Any) -> Any:
+    return value  # The queue's codec looks at it: it knows which serializers there are.
+
+
+_MAY_BE_NONE = {
+    "concurrency_key",
+    "dont_retry_on",
+    "expires",
+    "max_concurrent",
+    "max_retries",
+    "priority",
+    "rate_limit",
+    "result_ttl",
+    "retry_delays",
+    "retry_on",
+    "serializer",
+    "timeout",
+}
+
+_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
+    "max_retries": config.check_integer,
+    "retry_backoff": config.check_seconds,
+    "timeout": config.check_seconds,
+    "priority": config.check_priority,
+    "rate_limit": config.check_rate_limit,
+    "queue": config.check_name,
+    "retry_on": config.check_exceptions,
+    "dont_retry_on": config.check_exceptions,
+    "retry_delays": config.check_retry_delays,
+    "max_retry_delay": config.check_seconds,
+    "retry_jitter": config.check_boolean,
+    "expires": config.check_seconds,
+    "max_concurrent": functools.partial(config.check_integer, minimum=1),
+    "concurrency_key": config.check_concurrency_key,
+    "max_crashes": config.check_integer,
+    "idempotent": config.check_boolean,
+    "result_ttl": config.check_seconds,
+    "serializer": _unchecked,
+    "bind": config.check_boolean,
+}
+
+
+class Producer(Protocol):
+    """What a task enqueues through: its ``Queue``."""
+
+    def submit(
+        self, task: Task[..., Any], args: Any, kwargs: Any, options: Mapping[str, Any]
+    ) -> JobResult[Any]:
+        """Enqueue one call."""
+
+    def submit_many(self, task: Task[..., Any], calls: Iterable[Any]) -> list[JobResult[Any]]:
+        """Enqueue many calls in one atom."""
+
+    async def asubmit(
+        self, task: Task[..., Any], args: Any, kwargs: Any, options: Mapping[str, Any]
+    ) -> JobResult[Any]:
+        """Enqueue one call without blocking the event loop."""
+
+
+class Task(Generic[P, R]):
+    """A function that a queue knows by a name. Made by ``Queue.task`` and ``Queue.remote_task``.
+
+    Attributes:
+        name: What jobs are stored under; ``module.qualname`` unless it was given.
+        options: Its options, checked.
+        function: The function itself; None for a remote task.
+
+    Example:
+        >>> @queue.task(max_retries=5)
+        ... def resize(path: str, width: int = 800) -> str: ...
+        >>> resize("a.png")              # calls the function, here and now
+        >>> job = resize.delay("a.png")  # a worker calls it
+        >>> job.result()
+    """
+
+    def __init__(
+        self,
+        producer: Producer,
+        name: str,
+        function: Callable[..., Any] | None,
+        options: TaskOptions,
+    ) -> None:
+        if function is not None:
+            # First, since it copies the function's own attributes, whatever their names.
+            functools.update_wrapper(self, function)
+        self._producer = producer
+        self.name = name
+        self.function = function
+        self.options = options
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether its code lives in another service, so that it can only be enqueued."""
+        return self.function is None
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function directly, without the queue.
+
+        Raises:
+            TaskNotRegisteredError: It is a remote task; there is nothing to call here.
+        """
+        function = self.function
+        if function is None:
+            raise TaskNotRegisteredError(
+                f"task {self.name!r} is remote: its code lives in another service; "
+                f"enqueue it with .delay(...)"
+            )
+        if self.options.bind:
+            from taskito.context import current_job
+
+            return function(current_job, *args, **kwargs)  # type: ignore[no-any-return]
+        return function(*args, **kwargs)  # type: ignore[no-any-return]
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> JobResult[R]:
+        """Enqueue a call with these arguments, and with the task's own options.
+
+        Returns:
+            The job. When this returns, the job is stored.
+
+        Raises:
+            SerializationError: An argument cannot be encoded; nothing was stored.
+            StorageError: Nothing was stored.
+        """
+        return self._producer.submit(self, args, kwargs, {})
+
+    def apply_async(  # noqa: PLR0917 - the order is part of the public API
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+        delay: float | None = None,
+        queue: str | None = None,
+        max_retries: int | None = None,
+        timeout: float | None = None,
+        unique_key: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        depends_on: str | JobResult[Any] | Iterable[str | JobResult[Any]] | None = None,
+        *,
+        eta: datetime | None = None,
+        expires: float | datetime | None = None,
+        result_ttl: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> JobResult[R]:
+        """Enqueue a call with options of its own; ``Queue.enqueue`` describes them.
+
+        Example:
+            >>> resize.apply_async(("a.png",), {"width": 100}, priority=10, delay=60)
+        """
+        options = {
+            "priority": priority,
+            "delay": delay,
+            "queue": queue,
+            "max_retries": max_retries,
+            "timeout": timeout,
+            "unique_key": unique_key,
+            "metadata": metadata,
+            "depends_on": depends_on,
+            "eta": eta,
+            "expires": expires,
+            "result_ttl": result_ttl,
+            "idempotency_key": idempotency_key,
+        }
+        return self._producer.submit(self, args, kwargs, options)
+
+    def map(self, calls: Iterable[Sequence[Any]]) -> list[JobResult[R]]:
+        """Enqueue one job per item, all in one atom.
+
+        Args:
+            calls: The positional arguments of each call, as tuples or lists.
+
+        Returns:
+            The jobs, in the same order.
+
+        Example:
+            >>> jobs = add.map([(1, 2), (3, 4)])
+        """
+        return self._producer.submit_many(self, calls)
+
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> JobResult[R]:
+        """Do what ``delay`` does without blocking the event loop."""
+        return await self._producer.asubmit(self, args, kwargs, {})
+
+    async def aapply_async(  # noqa: PLR0917 - as above
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+        delay: float | None = None,
+        queue: str | None = None,
+        max_retries: int | None = None,
+        timeout: float | None = None,
+        unique_key: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        depends_on: str | JobResult[Any] | Iterable[str | JobResult[Any]] | None = None,
+        *,
+        eta: datetime | None = None,
+        expires: float | datetime | None = None,
+        result_ttl: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> JobResult[R]:
+        """Do what ``apply_async`` does without blocking the event loop."""
+        options = {
+            "priority": priority,
+            "delay": delay,
+            "queue": queue,
+            "max_retries": max_retries,
+            "timeout": timeout,
+            "unique_key": unique_key,
+            "metadata": metadata,
+            "depends_on": depends_on,
+            "eta": eta,
+            "expires": expires,
+            "result_ttl": result_ttl,
+            "idempotency_key": idempotency_key,
+        }
+        return await self._producer.asubmit(self, args, kwargs, options)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name!r}{' (remote)' if self.is_remote else ''}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Refuse to be pickled: a task belongs to its queue."""
+        raise TypeError(f"task {self.name!r} cannot be pickled; send its name instead")
+
+
+class AsyncTask(Task[P, R]):
+    """A task whose function is a coroutine function; calling it returns the coroutine."""
+
+    if TYPE_CHECKING:
+
+        def __call__(  # type: ignore[override]
+            self, *args: P.args, **kwargs: P.kwargs
+        ) -> Coroutine[Any, Any, R]:
+            """Call the function directly; the caller awaits what it returns."""
+
+
+def default_task_name(function: Callable[..., Any]) -> str:
+    """Return ``module.qualname``; for a script's own functions the module is the script's name.
+
+    A worker imports the script under its real name, so a name with ``__main__`` would match none.
+
+    Raises:
+        ConfigurationError: The function has no name of its own.
+    """
+    module = getattr(function, "__module__", None)
+    qualified = getattr(function, "__qualname__", None)
+    if not module or not qualified:
+        raise ConfigurationError(f"name: {function!r} has no name of its own; give name=")
+    if module in _MAIN_MODULES:
+        names = getattr(function, "__globals__", None) or vars(sys.modules[module])
+        module = _real_module(names) or module
+    return f"{module}.{qualified}"
+
+
+def _real_module(names: Mapping[str, Any]) -> str | None:
+    spec = names.get("__spec__")
+    if spec is not None:
+        return str(spec.name)
+    file = names.get("__file__")
+    return Path(file).stem if file else None

@@ -1,0 +1,71 @@
+"""What a worker is told about itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from taskito.config import check_choice, check_integer, check_names, check_seconds
+from taskito.exceptions import ConfigurationError
+from taskito.serializers.base import Serializer
+
+__all__ = ["POOLS", "WorkerConfig"]
+
+POOLS = ("thread",)
+"""The kinds of executors that a worker can run tasks with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerConfig:
+    """What a worker serves, with how many threads, and how it stops.
+
+    Attributes:
+        serializers: Those that payloads may be decoded with, by name. A payload of another one ends
+            as a dead letter and its task does not run.
+        serializer: The one that results are encoded with, unless the task names another one.
+        decode_metadata: Turns stored metadata into a dict.
+        queues: The queues to serve; None serves all.
+        pool: "thread".
+        concurrency: Attempts to run at a time; 0 means the number of CPUs.
+        drain_timeout: Seconds that running attempts get when the worker is asked to stop.
+        lease: Seconds that a claim lasts without a renewal; the engine renews it in time.
+        maintain_interval: Longest time in seconds between two steps of upkeep.
+        owns_process: Whether the process is there for this worker only: then it is ended 2 seconds
+            after ``drain_timeout``, whatever its threads are doing.
+        handle_signals: Whether SIGTERM and Ctrl-C stop the worker, if it runs in the main thread.
+        max_result_bytes: The largest encoded result.
+
+    Raises:
+        ConfigurationError: A value is not allowed; the message names it.
+    """
+
+    serializers: Mapping[str, Serializer]
+    serializer: Serializer
+    decode_metadata: Callable[[bytes], dict[str, Any]]
+    queues: tuple[str, ...] | None = None
+    pool: str = "thread"
+    concurrency: int = 0
+    drain_timeout: float = 30.0
+    lease: float = 30.0
+    maintain_interval: float = 1.0
+    owns_process: bool = False
+    handle_signals: bool = True
+    max_result_bytes: int = 1_048_576
+
+    def __post_init__(self) -> None:
+        """Check every value and fill in the number of CPUs."""
+        if self.queues is not None:
+            object.__setattr__(self, "queues", check_names("queues", self.queues))
+        check_choice("pool", self.pool, POOLS)
+        concurrency = check_integer("concurrency", self.concurrency, 0, 10_000)
+        object.__setattr__(self, "concurrency", concurrency or os.cpu_count() or 1)
+        check_seconds("drain_timeout", self.drain_timeout)
+        check_seconds("lease", self.lease, positive=True)
+        check_seconds("maintain_interval", self.maintain_interval, positive=True)
+        check_integer("max_result_bytes", self.max_result_bytes, 1)
+        if self.serializer.name not in self.serializers:
+            raise ConfigurationError(
+                f"serializers: {self.serializer.name!r}, which encodes the results, is missing"
+            )

@@ -1,0 +1,321 @@
+"""One attempt: from its payload to the outcome that the dispatcher stores."""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from taskito.backends.params import ErrorKind
+from taskito.config import to_milliseconds
+from taskito.context import JobContext, JobRun, ProgressSink, activate, current_job
+from taskito.errors import encode_error
+from taskito.exceptions import (
+    JobCancelledError,
+    PayloadTooLargeError,
+    Reject,
+    Retry,
+    SerializationError,
+    Snooze,
+    TaskNotRegisteredError,
+)
+from taskito.middleware import Middleware
+from taskito.plugins.serializers import get_serializer
+from taskito.serializers.base import Serializer
+from taskito.task import Task
+from taskito.worker.config import WorkerConfig
+from taskito.worker.event_loop import ThreadLoop
+from taskito.worker.progress import flush
+
+if TYPE_CHECKING:
+    from taskito import _core
+
+    Outcome: TypeAlias = _core.Success | _core.Failure | _core.Snoozed | _core.Aborted
+
+__all__ = ["OutcomeTypes", "Runner"]
+
+_logger = logging.getLogger("taskito.worker")
+
+
+class ClaimedRun(JobRun, Protocol):
+    """One attempt together with its encoded call; ``taskito._core.Run`` is one."""
+
+    @property
+    def payload(self) -> bytes:
+        """The encoded arguments."""
+
+    @property
+    def serializer(self) -> str:
+        """The name of the serializer that encoded them."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeTypes:
+    """The classes in which the dispatcher takes outcomes; those of ``taskito._core``, or a test's.
+
+    Attributes:
+        success: Takes the encoded result and the serializer's name.
+        failure: Takes the stored error, the kind, whether to retry, and the delay in ms or None.
+        snoozed: Takes the delay in ms.
+        aborted: Takes the reason.
+    """
+
+    success: Callable[[bytes, str], Outcome]
+    failure: Callable[[bytes, str, bool, int | None], Outcome]
+    snoozed: Callable[[int], Outcome]
+    aborted: Callable[[str], Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What the runner needs of a task, looked up once."""
+
+    name: str
+    function: Callable[..., Any]
+    bind: bool
+    serializer: Serializer
+    retry_on: tuple[type[BaseException], ...] | None
+    dont_retry_on: tuple[type[BaseException], ...] | None
+
+    def may_retry(self, error: BaseException) -> bool:
+        """Return whether the task's filters let this error be retried."""
+        if self.dont_retry_on and isinstance(error, self.dont_retry_on):
+            return False
+        return self.retry_on is None or isinstance(error, self.retry_on)
+
+
+class Runner:
+    """Runs attempts, in any number of threads at a time.
+
+    Args:
+        tasks: The tasks by name.
+        config: The worker's settings.
+        outcomes: The classes of the outcomes.
+        sink: Where progress and log lines go.
+        worker: The worker's id, kept with each error.
+        middleware: Called around each attempt, in this order.
+
+    Raises:
+        ConfigurationError: A task names a serializer that does not exist.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Task[..., Any]],
+        config: WorkerConfig,
+        outcomes: OutcomeTypes,
+        *,
+        sink: ProgressSink,
+        worker: str,
+        middleware: Sequence[Middleware] = (),
+    ) -> None:
+        self._plans = {
+            name: _plan(task, task.function, config)
+            for name, task in tasks.items()
+            if task.function is not None
+        }
+        self._config = config
+        self._middleware = tuple(middleware)
+        self._sink = sink
+        self._worker = worker
+        self._outcomes = outcomes
+
+    def run(self, run: ClaimedRun, loop: ThreadLoop) -> Outcome:
+        """Run one attempt; whatever its task does, it comes to an outcome.
+
+        Args:
+            run: The attempt.
+            loop: The event loop of the calling thread.
+        """
+        # Each attempt has a context of its own, so that what a task sets does not reach the next.
+        try:
+            return contextvars.copy_context().run(self._run, run, loop)
+        except BaseException as error:
+            _logger.exception("job %s: the attempt could not be run", run.id)
+            return self._failure(run, error)
+
+    def _run(self, run: ClaimedRun, loop: ThreadLoop) -> Outcome:
+        plan = self._plans.get(run.task)
+        if plan is None:
+            return self._failure(
+                run, TaskNotRegisteredError(f"this worker does not know the task {run.task!r}")
+            )
+        try:
+            args, kwargs = self._decode(run)
+        except SerializationError as unreadable:
+            return self._rejected(run, unreadable)
+        job = JobContext(run, self._sink, self._config.decode_metadata)
+        activate(job)
+        middleware = [item for item in self._middleware if item.active]
+        try:
+            result: Any = None
+            encoded = b""
+            error: BaseException | None = None
+            encodable = True
+            try:
+                for item in middleware:
+                    item.before(job, args, kwargs)
+                result = _call(plan, args, kwargs, loop)
+            except BaseException as raised:  # noqa: BLE001 - sys.exit() ends the job, not the worker
+                error = raised
+            else:
+                try:
+                    encoded = self._encode(plan, result)
+                except SerializationError as raised:
+                    result, error, encodable = None, raised, False
+            for item in middleware:
+                _after(item, job, args, kwargs, result=result, error=error)
+            if error is None:
+                return self._outcomes.success(encoded, plan.serializer.name)
+            if not encodable:
+                return self._rejected(run, error)
+            return self._outcome_of(run, plan, error)
+        finally:
+            # The exception refers to this frame through its traceback, the frame to the exception.
+            error = None
+            flush(job, last=True)
+
+    def _outcome_of(self, run: ClaimedRun, plan: _Plan, error: BaseException) -> Outcome:
+        if isinstance(error, Snooze):
+            return self._outcomes.snoozed(to_milliseconds(error.seconds))
+        if isinstance(error, JobCancelledError):
+            return self._outcomes.aborted(str(error) or "cancelled while running")
+        if isinstance(error, Reject):
+            return self._rejected(run, error)
+        if isinstance(error, Retry):
+            delay_ms = None if error.delay is None else to_milliseconds(error.delay)
+            return self._failure(run, error, delay_ms=delay_ms)
+        return self._failure(run, error, retry=plan.may_retry(error))
+
+    def _failure(
+        self,
+        run: ClaimedRun,
+        error: BaseException,
+        *,
+        retry: bool = True,
+        delay_ms: int | None = None,
+    ) -> Outcome:
+        stored = encode_error(error, kind=ErrorKind.FAILURE, run=run.token, worker=self._worker)
+        return self._outcomes.failure(stored, ErrorKind.FAILURE.value, retry, delay_ms)
+
+    def _rejected(self, run: ClaimedRun, error: BaseException) -> Outcome:
+        stored = encode_error(error, kind=ErrorKind.REJECTED, run=run.token, worker=self._worker)
+        return self._outcomes.failure(stored, ErrorKind.REJECTED.value, False, None)
+
+    def _decode(self, run: ClaimedRun) -> tuple[Sequence[Any], dict[str, Any]]:
+        name = run.serializer
+        serializer = self._config.serializers.get(name)
+        if serializer is None:
+            raise SerializationError(
+                f"the payload of job {run.id} was encoded by serializer {name!r}, and this worker "
+                f"accepts only {', '.join(sorted(self._config.serializers))}; add it to the "
+                "queue's accept= if you trust whoever enqueues"
+            )
+        try:
+            call = serializer.loads(run.payload)
+        except Exception as error:
+            raise SerializationError(
+                f"the payload of job {run.id} cannot be read by serializer {name!r}: {error}"
+            ) from error
+        match call:
+            case [list() | tuple() as args, dict() as kwargs] if all(
+                isinstance(key, str) for key in kwargs
+            ):
+                return args, kwargs
+        raise SerializationError(
+            f"the payload of job {run.id} is not a call: a list of arguments and a map of keyword "
+            f"arguments were expected, and serializer {name!r} gave {type(call).__name__}"
+        )
+
+    def _encode(self, plan: _Plan, result: Any) -> bytes:
+        name = plan.serializer.name
+        try:
+            encoded = plan.serializer.dumps(result)
+        except Exception as error:
+            raise SerializationError(
+                f"the result of task {plan.name!r} (a {type(result).__name__}) cannot be encoded "
+                f"by serializer {name!r}: {error}"
+            ) from error
+        limit = self._config.max_result_bytes
+        if len(encoded) > limit:
+            raise PayloadTooLargeError(
+                f"the result of task {plan.name!r} takes {len(encoded)} bytes, max_payload_bytes "
+                f"is {limit}; store the data elsewhere and return a reference to it"
+            )
+        return encoded
+
+
+def _plan(task: Task[..., Any], function: Callable[..., Any], config: WorkerConfig) -> _Plan:
+    options = task.options
+    serializer = config.serializer
+    if isinstance(options.serializer, Serializer):
+        serializer = options.serializer
+    elif options.serializer is not None:
+        known = config.serializers.get(options.serializer)
+        serializer = get_serializer(options.serializer) if known is None else known
+    return _Plan(
+        name=task.name,
+        function=function,
+        bind=options.bind,
+        serializer=serializer,
+        retry_on=options.retry_on,
+        dont_retry_on=options.dont_retry_on,
+    )
+
+
+def _call(
+    plan: _Plan,
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    loop: ThreadLoop,
+) -> Any:
+    if plan.bind:
+        args = (current_job, *args)
+    try:
+        result = plan.function(*args, **kwargs)
+    except TypeError as error:
+        # Only an exception of the call itself has no frame below this one.
+        if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+            _check_signature(plan, args, kwargs)
+        raise
+    if isinstance(result, CoroutineType):
+        return loop.run(result)
+    return result
+
+
+def _check_signature(plan: _Plan, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    """Raise ``Reject`` if the arguments do not fit: no repetition can change that."""
+    try:
+        signature = inspect.signature(plan.function)
+    except (TypeError, ValueError):
+        return  # Some functions written in C do not have one.
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise Reject(
+            f"the arguments do not fit task {plan.name!r}, whose signature is {signature}: {error}"
+        ) from None
+
+
+def _after(
+    item: Middleware,
+    job: JobContext,
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    *,
+    result: Any,
+    error: BaseException | None,
+) -> None:
+    try:
+        item.after(job, args, kwargs, result, error)
+    except BaseException:
+        _logger.exception(
+            "%s.after failed for job %s of task %r; the outcome of the job stays as it is",
+            type(item).__name__,
+            job.id,
+            job.task_name,
+        )

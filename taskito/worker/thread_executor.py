@@ -1,0 +1,104 @@
+"""Threads that take attempts from the dispatcher, one at a time each."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from taskito.worker.event_loop import ThreadLoop
+
+if TYPE_CHECKING:
+    from taskito import _core
+    from taskito.worker.runner import Runner
+
+__all__ = ["ThreadExecutor"]
+
+_logger = logging.getLogger("taskito.worker")
+
+
+class _Seat:
+    """What one thread is running; written by that thread only."""
+
+    __slots__ = ("run",)
+
+    def __init__(self) -> None:
+        self.run: _core.Run | None = None
+
+
+class ThreadExecutor:
+    """Ordinary Python threads, so that debuggers, profilers and thread-locals work as usual.
+
+    Args:
+        dispatcher: Gives out attempts.
+        runner: Runs them.
+        concurrency: How many threads take attempts at a time.
+        daemon: Whether the interpreter may end while the threads are busy.
+    """
+
+    def __init__(
+        self, dispatcher: _core.Dispatcher, runner: Runner, concurrency: int, *, daemon: bool
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._runner = runner
+        self._concurrency = concurrency
+        self._daemon = daemon
+        self._numbers = itertools.count()
+        self._seats: dict[threading.Thread, _Seat] = {}
+        self.broken: BaseException | None = None
+        """What ended a thread against the rules, or None."""
+
+    def start(self) -> None:
+        """Start the threads."""
+        for _ in range(self._concurrency):
+            self._add()
+
+    def replace(self) -> None:
+        """Start one more thread, for one whose run was abandoned but goes on."""
+        self._add()
+
+    def running(self) -> list[str]:
+        """Return what runs now: the task and the job of each busy thread."""
+        runs = [seat.run for thread, seat in self._seats.items() if thread.is_alive()]
+        return [f"{run.task} (job {run.id})" for run in runs if run is not None]
+
+    def join(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds for all threads to end and return whether they did."""
+        deadline = time.monotonic() + timeout
+        for thread in self._seats:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._seats)
+
+    def _add(self) -> None:
+        # The threads that were replaced have ended, or will.
+        for thread in [thread for thread in self._seats if not thread.is_alive()]:
+            del self._seats[thread]
+        seat = _Seat()
+        thread = threading.Thread(
+            target=self._work,
+            args=(self._dispatcher.slot(), seat),
+            name=f"taskito-{next(self._numbers)}",
+            daemon=self._daemon,
+        )
+        thread.start()
+        self._seats[thread] = seat
+
+    def _work(self, slot: _core.Slot, seat: _Seat) -> None:
+        loop = ThreadLoop()
+        outcome = None
+        try:
+            while (run := slot.next(outcome)) is not None:
+                seat.run = run
+                outcome = self._runner.run(run, loop)
+                seat.run = None
+                # Not kept alive while the thread waits for the next one.
+                del run
+        except BaseException as error:
+            # A thread must not vanish without a word.
+            self.broken = error
+            _logger.critical("an executor thread ended unexpectedly", exc_info=error)
+            self._dispatcher.stop(0)
+        finally:
+            loop.close()

@@ -1,0 +1,242 @@
+"""One worker, from its start to its stop."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import socket
+import threading
+import uuid
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from taskito.backends.base import Backend
+from taskito.backends.params import WorkerRegistration
+from taskito.config import check_seconds, to_milliseconds
+from taskito.exceptions import WorkerError
+from taskito.middleware import Middleware
+from taskito.task import Task, TaskOptions
+from taskito.worker.config import WorkerConfig
+from taskito.worker.notices import log_notice
+from taskito.worker.progress import BackendSink
+from taskito.worker.runner import OutcomeTypes, Runner
+from taskito.worker.signals import StopSignals
+from taskito.worker.thread_executor import ThreadExecutor
+
+if TYPE_CHECKING:
+    from taskito import _core
+
+__all__ = ["Worker"]
+
+_logger = logging.getLogger("taskito.worker")
+
+_JITTER_MS = 500
+# Between two notices there is nothing to do; the engine looks at signals by itself meanwhile.
+_NOTICE_TIMEOUT = 3_600.0
+# Idle threads end within milliseconds of the dispatcher; a busy one is waited for no longer.
+_JOIN_TIMEOUT = 1.0
+
+
+class Worker:
+    """Runs the tasks of one application until it is stopped. Runs once.
+
+    Args:
+        backend: An open backend.
+        tasks: The tasks by name. Remote ones are left out: their code is elsewhere.
+        config: Queues, concurrency, time limits, serializers.
+        middleware: Called around each attempt, in this order.
+
+    Raises:
+        ConfigurationError: A task names a serializer that does not exist.
+
+    Example:
+        >>> worker = Worker(backend, tasks, config)
+        >>> threading.Thread(target=worker.run).start()
+        >>> worker.stop()
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        tasks: Mapping[str, Task[..., Any]],
+        config: WorkerConfig,
+        middleware: Sequence[Middleware] = (),
+    ) -> None:
+        # Imported here, so that nothing native is loaded before a worker is wanted.
+        from taskito import _core
+
+        self.id = uuid.uuid4().hex
+        self.config = config
+        self._known = {name: task for name, task in tasks.items() if not task.is_remote}
+        self._sink = BackendSink(backend)
+        outcomes = OutcomeTypes(_core.Success, _core.Failure, _core.Snoozed, _core.Aborted)
+        self._runner = Runner(
+            self._known,
+            config,
+            outcomes,
+            sink=self._sink,
+            worker=self.id,
+            middleware=middleware,
+        )
+        self._dispatcher = _core.Dispatcher(
+            backend.native_store or backend,  # type: ignore[arg-type] # only our own engine has one
+            self._registration(),
+            [_policy(_core.TaskPolicy, name, task.options) for name, task in self._known.items()],
+            to_milliseconds(config.maintain_interval),
+            config.owns_process,
+        )
+        self._process = os.getpid()
+        self._started = False
+        self._ended = threading.Event()
+        self._drain_ms: int | None = None
+        self._reason: str | None = None
+        self._quiet = False
+
+    def run(self) -> None:
+        """Run tasks until ``stop`` is called or a signal arrives; blocks.
+
+        In the main thread, the first SIGTERM or Ctrl-C stops gracefully: no new attempts, running
+        ones get ``drain_timeout`` to end, what did not end runs again elsewhere without using up an
+        attempt. A second signal stops at once.
+
+        Raises:
+            WorkerError: The worker had to stop (store gone or damaged, all threads in tasks that
+                ignore their timeout) or was stopped by a second signal; the message says why.
+            StorageError: The store could not be used from the start.
+        """
+        if self._started:
+            raise WorkerError("this worker has run already; make another one")
+        daemon = threading.current_thread().daemon
+        executor = ThreadExecutor(
+            self._dispatcher, self._runner, self.config.concurrency, daemon=daemon
+        )
+        with contextlib.ExitStack() as stack:
+            if self.config.handle_signals:
+                stack.enter_context(StopSignals(self._first_signal, self._second_signal))
+            self._dispatcher.start()
+            self._started = True
+            _at_exit(self)
+            stack.callback(self._finish, executor)
+            try:
+                executor.start()
+                if self._drain_ms is not None:
+                    self._dispatcher.stop(self._drain_ms)
+                fatal = self._watch(executor)
+            except BaseException:
+                self._dispatcher.stop(0)
+                raise
+        if fatal is not None:
+            raise WorkerError(f"the worker had to stop: {fatal}") from fatal
+        if executor.broken is not None:
+            raise WorkerError(
+                f"the worker had to stop: a thread failed: {executor.broken!r}"
+            ) from executor.broken
+        if self._reason is not None:
+            raise WorkerError(self._reason)
+
+    def stop(self, drain_timeout: float | None = None) -> None:
+        """Stop claiming, give back what has not started, and let running attempts end.
+
+        Returns at once; ``run`` returns when all is done. May be called from any thread, from a
+        signal handler, and again with a shorter time. Before ``run``, it makes it return at once.
+
+        Args:
+            drain_timeout: Seconds for running attempts; None means the configured time.
+
+        Raises:
+            ConfigurationError: ``drain_timeout`` is not 0 or more seconds.
+        """
+        seconds = self.config.drain_timeout if drain_timeout is None else drain_timeout
+        self._drain_ms = to_milliseconds(check_seconds("drain_timeout", seconds))
+        if self._started:
+            self._dispatcher.stop(self._drain_ms)
+
+    def statistics(self) -> dict[str, int]:
+        """Return counters: claimed, started, settled, stale, exchanges, running, buffered."""
+        return self._dispatcher.statistics()
+
+    def _registration(self) -> WorkerRegistration:
+        return WorkerRegistration(
+            id=self.id,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            queues=self.config.queues,
+            tasks=tuple(self._known),
+            lease_ms=to_milliseconds(self.config.lease),
+            concurrency=self.config.concurrency,
+        )
+
+    def _watch(self, executor: ThreadExecutor) -> BaseException | None:
+        while True:
+            notice = self._dispatcher.next_notice(_NOTICE_TIMEOUT)
+            if notice is None:
+                continue
+            log_notice(notice, quiet=self._quiet)
+            if notice.kind == "stopped":
+                return notice.fatal
+            if notice.kind == "timeout" and self._drain_ms is None:
+                executor.replace()
+
+    def _finish(self, executor: ThreadExecutor) -> None:
+        if not executor.join(_JOIN_TIMEOUT) and not self._quiet:
+            _logger.warning(
+                "still running at the end of the drain time: %s; these jobs run again elsewhere",
+                ", ".join(executor.running()) or "code that does not let its thread end",
+            )
+        self._sink.stop()
+        self._ended.set()
+
+    def _first_signal(self, name: str) -> None:
+        _logger.info(
+            "%s: stopping; running attempts get %g s. Send it again to stop at once",
+            name,
+            self.config.drain_timeout,
+        )
+        self.stop()
+
+    def _second_signal(self, name: str) -> None:
+        self._reason = (
+            f"stopped at once by a second signal ({name}); what had not ended runs again elsewhere"
+        )
+        self.stop(0)
+
+    def _stop_at_exit(self) -> None:
+        """Stop without a word: the interpreter ends, and with it whatever still runs."""
+        if self._process != os.getpid() or self._ended.is_set():
+            return
+        self._quiet = True
+        self._dispatcher.stop(0)
+        self._ended.wait(2 * _JOIN_TIMEOUT)
+
+
+def _policy(make: type[_core.TaskPolicy], name: str, options: TaskOptions) -> _core.TaskPolicy:
+    delays = options.retry_delays
+    return make(
+        name,
+        to_milliseconds(options.retry_backoff),
+        None if delays is None else [to_milliseconds(delay) for delay in delays],
+        to_milliseconds(options.max_retry_delay),
+        _JITTER_MS if options.retry_jitter else 0,
+    )
+
+
+_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+_registering = threading.Lock()
+
+
+def _at_exit(worker: Worker) -> None:
+    """Have ``worker`` stopped when the interpreter ends, before its daemon threads are cut off."""
+    with _registering:
+        # Registered anew for each one: functions run in reverse order, and whoever registered
+        # something before the worker started may still need it afterwards.
+        _workers.add(worker)
+        atexit.unregister(_stop_all)
+        atexit.register(_stop_all)
+
+
+def _stop_all() -> None:
+    for worker in tuple(_workers):
+        worker._stop_at_exit()  # noqa: SLF001 - the hook belongs to the class
