@@ -51,8 +51,8 @@ from taskito.exceptions import (
 
 if TYPE_CHECKING:
     from taskito.app import Queue
+    from taskito.app.inspection import JobPage
     from taskito.context import current_job
-    from taskito.inspection import JobPage
     from taskito.middleware import Middleware
     from taskito.result import JobResult
     from taskito.task import Task, TaskOptions
@@ -100,7 +100,7 @@ __all__ = [
 
 # Loaded on first use, so that importing a part (an exception, a plugin's marker) stays cheap.
 _LAZY = {
-    "JobPage": "taskito.inspection",
+    "JobPage": "taskito.app.inspection",
     "JobResult": "taskito.result",
     "Middleware": "taskito.middleware",
     "Queue": "taskito.app",

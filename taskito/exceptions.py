@@ -1,33 +1,33 @@
 """Every exception that taskito raises.
 
-    TaskitoError
-    ├── ConfigurationError (ValueError)        a wrong option, unit or name; the field is named
-    ├── TaskNotRegisteredError (ValueError)    no task of this name; similar names are suggested
-    ├── SerializationError (ValueError)        a value cannot be encoded or decoded
-    │   └── PayloadTooLargeError               ... or is larger than ``max_payload_bytes``
-    ├── JobNotFoundError (KeyError)            no job has this id
-    ├── ResultTimeoutError (TimeoutError)      no result within the time given
-    ├── JobFailedError (RuntimeError)          base of the three ways in which a job can fail
-    │   ├── TaskFailedError                    it ended as a dead letter at once
-    │   │   └── MaxRetriesExceededError        ... after its last retry
-    │   └── TaskCancelledError                 it was cancelled or has expired
-    ├── QueueClosedError (RuntimeError)        the queue or its store is closed, or was forked
-    ├── WorkerError (RuntimeError)             a worker had to stop; the reason is in the message
-    ├── BackendError                           base of what a store reports
-    │   ├── CapabilityError (NotImplementedError)  this backend cannot do that
-    │   ├── StorageError (OSError)             the store could not be read or written
-    │   │   ├── StorageBusyError               somebody else holds the write lock
-    │   │   ├── StorageFullError               the disk is full
-    │   │   ├── DatabaseReadOnlyError          no permission to write
-    │   │   ├── DatabaseCorruptError           not a database, or a damaged one
-    │   │   ├── DatabaseMovedError             the file was deleted or replaced
-    │   │   └── SchemaVersionError             written by another version of taskito
-    │   └── UnknownWorkerError                 an exchange by a worker that is not registered
-    └── JobControl                             raised *by* a task to steer its own job
-        ├── Retry                              try again, after a delay of its choice
-        ├── Snooze                             run again later without using an attempt
-        ├── Reject                             end as a dead letter now
-        └── JobCancelledError                  raised by ``current_job.check_cancelled()``
+TaskitoError
+├── ConfigurationError (ValueError)        a wrong option, unit or name; the field is named
+├── TaskNotRegisteredError (ValueError)    no task of this name; similar names are suggested
+├── SerializationError (ValueError)        a value cannot be encoded or decoded
+│   └── PayloadTooLargeError               ... or is larger than ``max_payload_bytes``
+├── JobNotFoundError (KeyError)            no job has this id
+├── ResultTimeoutError (TimeoutError)      no result within the time given
+├── JobFailedError (RuntimeError)          base of the three ways in which a job can fail
+│   ├── TaskFailedError                    it ended as a dead letter at once
+│   │   └── MaxRetriesExceededError        ... after its last retry
+│   └── TaskCancelledError                 it was cancelled or has expired
+├── QueueClosedError (RuntimeError)        the queue or its store is closed, or was forked
+├── WorkerError (RuntimeError)             a worker had to stop; the reason is in the message
+├── BackendError                           base of what a store reports
+│   ├── CapabilityError (NotImplementedError)  this backend cannot do that
+│   ├── StorageError (OSError)             the store could not be read or written
+│   │   ├── StorageBusyError               somebody else holds the write lock
+│   │   ├── StorageFullError               the disk is full
+│   │   ├── DatabaseReadOnlyError          no permission to write
+│   │   ├── DatabaseCorruptError           not a database, or a damaged one
+│   │   ├── DatabaseMovedError             the file was deleted or replaced
+│   │   └── SchemaVersionError             written by another version of taskito
+│   └── UnknownWorkerError                 an exchange by a worker that is not registered
+└── JobControl                             raised *by* a task to steer its own job
+    ├── Retry                              try again, after a delay of its choice
+    ├── Snooze                             run again later without using an attempt
+    ├── Reject                             end as a dead letter now
+    └── JobCancelledError                  raised by ``current_job.check_cancelled()``
 """
 
 from __future__ import annotations

@@ -76,8 +76,9 @@ class Capabilities:
     def names(self) -> tuple[str, ...]:
         """Return the names of the flags that are on, in the order of this class."""
         return tuple(
-            field.name for field in fields(self) if field.name != "liveness" and getattr(self,
-            field.name)
+            field.name
+            for field in fields(self)
+            if field.name != "liveness" and getattr(self, field.name)
         )
 
 

@@ -18,6 +18,8 @@ __all__ = ["ThreadExecutor"]
 
 _logger = logging.getLogger("taskito.worker")
 
+_BUSY_TIMEOUT = 0.1
+
 
 class _Seat:
     """What one thread is running; written by that thread only."""
@@ -65,10 +67,14 @@ class ThreadExecutor:
         return [f"{run.task} (job {run.id})" for run in runs if run is not None]
 
     def join(self, timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds for all threads to end and return whether they did."""
-        deadline = time.monotonic() + timeout
-        for thread in self._seats:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        """Wait up to ``timeout`` seconds for all threads to end and return whether they did.
+
+        Those that are still in a task are hardly waited for: their time is over.
+        """
+        start = time.monotonic()
+        for thread, seat in self._seats.items():
+            allowed = timeout if seat.run is None else min(timeout, _BUSY_TIMEOUT)
+            thread.join(max(0.0, start + allowed - time.monotonic()))
         return not any(thread.is_alive() for thread in self._seats)
 
     def _add(self) -> None:

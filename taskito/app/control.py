@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from taskito import config
+from taskito.app.inspection import walk
 from taskito.backends.params import (
     CancelRequest,
     CancelVerdict,
@@ -17,7 +18,6 @@ from taskito.backends.params import (
 )
 from taskito.connection import Connection
 from taskito.exceptions import ConfigurationError, JobNotFoundError
-from taskito.inspection import walk
 from taskito.status import is_final, last_error, public_status, retry_count
 
 __all__ = ["Control"]

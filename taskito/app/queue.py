@@ -19,11 +19,11 @@ from typing import (
 )
 
 from taskito import config
-from taskito.asynchronous import Asynchronous
+from taskito.app.asynchronous import Asynchronous
+from taskito.app.enqueueing import Defaults
 from taskito.backends.base import Backend, BackendOptions, Clock
 from taskito.codec import Codec
 from taskito.connection import check_clock, connect
-from taskito.enqueueing import Defaults
 from taskito.exceptions import ConfigurationError
 from taskito.middleware import FunctionHooks
 from taskito.serializers.base import Serializer

@@ -12,10 +12,10 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from taskito.control import Control
-from taskito.enqueueing import Enqueueing
-from taskito.inspection import Inspection
-from taskito.running import Running, RunningWorker
+from taskito.app.control import Control
+from taskito.app.enqueueing import Enqueueing
+from taskito.app.inspection import Inspection
+from taskito.app.running import Running, RunningWorker
 
 if TYPE_CHECKING:
     from asyncio import Future
