@@ -15,6 +15,9 @@ from types import ModuleType
 
 import pytest
 
+# Pure computation for the most part, so the load of the machine counts.
+pytestmark = pytest.mark.timeout(120)
+
 DEMO = Path(__file__).parents[2] / "docs" / "demo"
 FIGURES = ("bytes", "lines", "tokens", "functions", "classes")
 MAX_RETRIES = 2
@@ -41,7 +44,7 @@ def run_demo(*options, folder, demo=DEMO):
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=110,
         check=False,
     )
 
