@@ -55,6 +55,13 @@ lint: setup ## Check format, lints, types, the native module's stub and the dire
 	cd $(BUILD) && $(BIN)/python -m mypy.stubtest --mypy-config-file=../pyproject.toml taskito._core
 	$(call lint-imports)
 
+.PHONY: smoke
+smoke: wheel ## Build the release wheel, install it alone and run the quickstart with it
+	rm -rf $(BUILD)/smoke
+	$(PYTHON) -m venv $(BUILD)/smoke
+	$(BUILD)/smoke/bin/python -m pip install --quiet dist/*.whl
+	cd $(BUILD) && PYTHONSAFEPATH=1 smoke/bin/python $(CURDIR)/tests/smoke/release_wheel.py
+
 .PHONY: thorough
 thorough: export TASKITO_HYPOTHESIS_PROFILE := thorough
 thorough: export PROPTEST_CASES := 4096
