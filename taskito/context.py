@@ -167,7 +167,7 @@ class JobContext:
             try:
                 self._sink.flush_later(self)
             except BaseException:
-                self._scheduled = False
+                self._scheduled, self._latest = False, None
                 raise
 
     def log(self, message: str, level: str = "info") -> None:

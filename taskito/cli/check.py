@@ -15,7 +15,7 @@ from taskito.cli.output import facts, json_option, print_json
 if TYPE_CHECKING:
     from taskito.app import Queue
 
-__all__ = ["check", "store_facts"]
+__all__ = ["check", "durability", "store_facts"]
 
 # Older ones can corrupt a database in WAL mode that several connections write to.
 _SOUND_SQLITE = (3, 51, 3)
@@ -50,6 +50,12 @@ def check(queue: Queue, *, as_json: bool) -> None:
         click.echo("the store is sound")
 
 
+def durability(queue: Queue) -> str:
+    """Return what survives a crash here, as the store was told."""
+    options = getattr(queue.backend, "options", None)
+    return str(getattr(options, "durability", "that of the backend"))
+
+
 def store_facts(queue: Queue) -> dict[str, str]:
     """Verify the store and return what it says about itself.
 
@@ -57,7 +63,11 @@ def store_facts(queue: Queue) -> dict[str, str]:
         StorageError: It is damaged or cannot be read.
     """
     backend = queue.backend
-    found = {"backend": backend.name, "liveness": str(backend.capabilities.liveness)}
+    found = {
+        "backend": backend.name,
+        "durability": durability(queue),
+        "liveness": str(backend.capabilities.liveness),
+    }
     # Not every store can verify itself; one that answers a question about its jobs works.
     verify = getattr(backend, "check", None)
     if verify is None:

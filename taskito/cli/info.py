@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Group
-from rich.live import Live
-from rich.text import Text
 
 from taskito.cli.application import queue_options
 from taskito.cli.output import instant, json_option, print_json, show, table
 
 if TYPE_CHECKING:
+    from rich.console import Group
+
     from taskito.app import Queue
 
 __all__ = ["info"]
@@ -42,6 +41,8 @@ def info(queue: Queue, *, as_json: bool, watch: bool, interval: float) -> None:
     if not watch:
         show(_picture(_snapshot(queue)))
         return
+    from rich.live import Live
+
     with Live(_picture(_snapshot(queue)), auto_refresh=False) as live:
         try:
             while True:
@@ -62,6 +63,9 @@ def _snapshot(queue: Queue) -> dict[str, Any]:
 
 
 def _picture(snapshot: Mapping[str, Any]) -> Group:
+    from rich.console import Group
+    from rich.text import Text
+
     rows = [
         (
             name,

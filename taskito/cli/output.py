@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console, RenderableType
-from rich.table import Table
-from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
 
 __all__ = ["facts", "instant", "json_option", "print_json", "print_table", "show", "table"]
 
@@ -29,6 +30,10 @@ def print_json(value: object) -> None:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """Return a table; numbers are right-aligned, and nothing in a cell is taken for markup."""
+    # Imported where something is drawn: scripts that read JSON need not wait for it.
+    from rich.table import Table
+    from rich.text import Text
+
     result = Table(box=None, pad_edge=False, header_style="bold")
     cells = [list(row) for row in rows]
     for index, column in enumerate(columns):
@@ -60,6 +65,8 @@ def print_table(
 
 def show(content: RenderableType) -> None:
     """Print tables as wide as the terminal, or as wide as they are into a file or a pipe."""
+    from rich.console import Console
+
     console = Console(highlight=False)
     if console.is_terminal:
         console.print(content)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from taskito.cli.application import queue_options
-from taskito.exceptions import TaskitoError
-from taskito.worker.config import POOLS
+from taskito.cli.check import durability
+from taskito.exceptions import ConfigurationError, TaskitoError
 
 if TYPE_CHECKING:
     from taskito.app import Queue
@@ -25,7 +25,7 @@ _LEVELS = ("debug", "info", "warning", "error")
 @click.command()
 @queue_options
 @click.option("--queues", help="The queues to serve, with commas between; all by default.")
-@click.option("--pool", type=click.Choice(POOLS), default="thread", show_default=True)
+@click.option("--pool", default="thread", show_default=True, help="How tasks are run.")
 @click.option(
     "--concurrency",
     type=click.IntRange(min=1),
@@ -69,6 +69,8 @@ def worker(
             drain_timeout=drain_timeout,
             owns_process=True,
         )
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from error
     except TaskitoError as error:
         click.echo(f"Error: {error}", err=True)
         _end(1)
@@ -80,11 +82,10 @@ def worker(
 def _banner(queue: Queue, queues: list[str] | None, pool: str) -> str:
     backend = queue.backend
     location = getattr(backend, "path", "")
-    options = getattr(backend, "options", None)
     known = sorted(name for name, task in queue.tasks.items() if not task.is_remote)
     lines = {
         "backend": f"{backend.name} {location}".strip(),
-        "durability": str(getattr(options, "durability", "as the backend has it")),
+        "durability": durability(queue),
         "queues": "all" if queues is None else ", ".join(queues),
         "pool": pool,
         "process": str(os.getpid()),

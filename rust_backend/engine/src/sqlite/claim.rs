@@ -65,12 +65,12 @@ impl Head {
     }
 }
 
-/// The lanes with ready jobs that this worker may claim from now; also right while the counts of
-/// the open transaction are not written yet.
+/// The lanes with ready jobs that this worker may claim from now. `entered` are those in which the
+/// open transaction has put jobs that are not counted yet.
 pub(super) fn open_lanes(
     connection: &Connection,
     lanes: &Lanes,
-    uncounted: &dyn Fn(i64) -> i64,
+    entered: &[i64],
     session: &Session,
     paused: &[String],
 ) -> rusqlite::Result<Vec<i64>> {
@@ -92,9 +92,9 @@ pub(super) fn open_lanes(
             open.push(lane);
         }
     }
-    for (lane, _) in lanes.iter() {
-        if uncounted(lane) > 0 && serves(lane) && !open.contains(&lane) {
-            open.push(lane);
+    for lane in entered {
+        if serves(*lane) && !open.contains(lane) {
+            open.push(*lane);
         }
     }
     Ok(open)
@@ -114,7 +114,7 @@ pub(super) fn run(
     let open = open_lanes(
         connection,
         transaction.lanes,
-        &|lane| transaction.uncounted(lane, code::READY),
+        &transaction.entered(code::READY),
         session,
         paused,
     )?;

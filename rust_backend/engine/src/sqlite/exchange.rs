@@ -51,7 +51,7 @@ pub(super) fn has_work(
         return Ok(true);
     }
     let paused = paused(connection, session.namespace)?;
-    Ok(!claim::open_lanes(connection, lanes, &|_| 0, session, &paused)?.is_empty())
+    Ok(!claim::open_lanes(connection, lanes, &[], session, &paused)?.is_empty())
 }
 
 /// Do everything that the request asks for, in one transaction.

@@ -78,11 +78,6 @@ impl Lanes {
         Ok(id)
     }
 
-    /// Every lane of the cache, in no particular order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (i64, &Lane)> {
-        self.names.iter().map(|(id, lane)| (*id, lane))
-    }
-
     /// Forget everything: a rollback may have undone what the cache holds.
     pub(super) fn clear(&mut self) {
         *self = Self::default();

@@ -64,13 +64,13 @@ impl<'a> Transaction<'a> {
         *self.changes.counts.entry((state, lane)).or_insert(0) += by;
     }
 
-    /// The jobs of `lane` in `state` that this transaction has added and not yet written.
-    pub(super) fn uncounted(&self, lane: i64, state: i64) -> i64 {
-        self.changes
-            .counts
-            .get(&(state, lane))
-            .copied()
-            .unwrap_or(0)
+    /// The lanes in which this transaction has put jobs into `state` that are not counted yet.
+    pub(super) fn entered(&self, state: i64) -> Vec<i64> {
+        let counts = self.changes.counts.iter();
+        counts
+            .filter(|((of, _), by)| *of == state && **by > 0)
+            .map(|((_, lane), _)| *lane)
+            .collect()
     }
 
     /// Wake whoever waits for a change, after the commit.
