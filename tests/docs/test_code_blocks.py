@@ -29,13 +29,13 @@ PAGES = sorted(
 )
 TIMEOUT = 50
 
-FENCE = re.compile(r"(?P<ticks>`{3,})(?P<language>[\w-]*)\s*")
+FENCE = re.compile(r"(?P<ticks>`{3,})(?P<language>\S*)\s*.*")
 FILE_NAME = re.compile(r"# (?P<name>[\w.-]+\.(?:py|toml))")
 PRINTS = re.compile(r"print\(.*\)  # (?P<text>.*)")
 RUN = "<!-- run -->"
 
 # What a page's program calls for a console block; it stands in the page's folder.
-CONSOLE = '''
+CONSOLE = """
 import atexit, signal, subprocess
 
 workers = []
@@ -64,7 +64,7 @@ def kill():
 
 
 atexit.register(kill)
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -178,6 +178,15 @@ def test_blocks_of_a_page_do_what_it_says(page: Path, tmp_path: Path) -> None:
     assert done.stderr == ""
     assert done.returncode == 0
     assert done.stdout.splitlines() == printed
+
+
+def test_readme_and_tutorial_begin_with_the_same_program() -> None:
+    readme, tutorial = ROOT / "README.md", ROOT / "docs" / "tutorial" / "quickstart.md"
+    first = [
+        next(block.lines for block in blocks_of(page) if block.language == "python")
+        for page in (readme, tutorial)
+    ]
+    assert first[0] == first[1]
 
 
 def console_commands() -> list[tuple[str, str]]:

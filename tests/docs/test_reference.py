@@ -11,14 +11,16 @@ import click
 import pytest
 
 import taskito
-from taskito import backends, exceptions, plugins, serializers
+from taskito import backends, exceptions, plugins, serializers, testing
 from taskito.cli import main
 from taskito.context import CurrentJob
 from taskito.plugins import hookspecs
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"
-DIRECTIVE = re.compile(r"^\.\. auto(?:class|data|exception|function|module):: ([\w.]+)$", re.M)
+DIRECTIVE = re.compile(
+    r"^\.\. auto(?:class|data|exception|function|module):: ([\w.]+)$", re.MULTILINE
+)
 MEMBERS_SHOWN = [
     taskito.Queue,
     taskito.Task,
@@ -36,9 +38,7 @@ def page(name: str) -> str:
 
 def documented() -> set[str]:
     """Return the full names of everything that the reference describes."""
-    return {
-        name for path in REFERENCE.glob("*.md") for name in DIRECTIVE.findall(path.read_text())
-    }
+    return {name for path in REFERENCE.glob("*.md") for name in DIRECTIVE.findall(path.read_text())}
 
 
 def public_names() -> list[str]:
@@ -46,6 +46,7 @@ def public_names() -> list[str]:
     names += [f"taskito.plugins.{name}" for name in plugins.__all__]
     names += [f"taskito.serializers.{name}" for name in serializers.__all__]
     names += [f"taskito.backends.{name}" for name in backends.__all__]
+    names += [f"taskito.testing.{name}" for name in testing.__all__]
     return names
 
 
@@ -74,7 +75,7 @@ def test_public_members_have_docstrings(described: type) -> None:
 
 @pytest.mark.parametrize("name", exceptions.__all__)
 def test_exception_is_in_the_tree_and_importable_from_the_top(name: str) -> None:
-    assert re.search(rf"(?:─ |^ +){name}\b", exceptions.__doc__ or "", re.M)
+    assert re.search(rf"(?:─ |^ *){name}\b", exceptions.__doc__ or "", re.MULTILINE)
     assert getattr(taskito, name) is getattr(exceptions, name)
 
 
@@ -103,7 +104,7 @@ COMMANDS = dict(commands(main, "taskito"))
 
 def command_sections() -> dict[str, str]:
     """Return what cli.md says about each command; the key "" holds what stands before them."""
-    parts = re.split(r"^## (.+)$", page("cli.md"), flags=re.M)
+    parts = re.split(r"^## (.+)$", page("cli.md"), flags=re.MULTILINE)
     return {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}
 
 
@@ -115,7 +116,7 @@ def test_reference_has_exactly_the_commands_there_are() -> None:
 def test_reference_has_exactly_the_options_of_a_command(path: str) -> None:
     sections = command_sections()
     common = set(re.findall(r"`(--[\w-]+)", sections[""]))
-    described = set(re.findall(r"^`(--[\w-]+)", sections[path], re.M))
+    described = set(re.findall(r"^`(--[\w-]+)", sections[path], re.MULTILINE))
     options = {
         name for option in COMMANDS[path].params for name in option.opts if name.startswith("--")
     }
@@ -127,7 +128,22 @@ def test_stored_data_has_exactly_the_tables_there_are() -> None:
     schema = ROOT / "rust_backend" / "engine" / "src" / "sqlite" / "schema.rs"
     tables = re.findall(r"CREATE TABLE (\w+)", schema.read_text(encoding="utf-8"))
     _, section = page("stored-data.md").split("## Tables")
-    assert sorted(re.findall(r"^\| `(\w+)` \|", section, re.M)) == sorted(tables)
+    assert sorted(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == sorted(tables)
+
+
+def named_tests() -> list[tuple[str, str]]:
+    """Return the tests that pages name as proof: file and function."""
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    texts = [path.read_text(encoding="utf-8") for path in pages]
+    return sorted(
+        {found for text in texts for found in re.findall(r"`([\w/]+\.\w+)::(\w+)`", text)}
+    )
+
+
+@pytest.mark.parametrize(("file", "test"), named_tests())
+def test_test_named_as_proof_exists(file: str, test: str) -> None:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert re.search(rf"^\s*(?:async )?(?:def|fn) {test}\(", text, re.MULTILINE)
 
 
 def test_state_diagram_is_made_from_the_table_of_the_engine() -> None:
