@@ -147,9 +147,9 @@ fn expired_and_lapsed_jobs_do_not_start() {
 fn the_slot_that_went_idle_last_is_woken_first() {
     let setup = Setup::new();
     let slots: Vec<_> = (0..3).map(|_| setup.slot()).collect();
-    slots
-        .iter()
-        .for_each(|slot| assert_eq!(setup.next(*slot), None));
+    for slot in &slots {
+        assert_eq!(setup.next(*slot), None);
+    }
     let idle = || setup.handover.lock().idle.clone();
     assert_eq!(idle(), slots);
     setup.deliver([1]);

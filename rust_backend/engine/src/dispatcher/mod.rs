@@ -2,13 +2,14 @@
 //! them in time, and settles them.
 //!
 //! - [`machine`]: all decisions, as a pure state machine.
-//! - [`handover`]: where executor threads and the dispatcher thread meet.
+//! - [`handover`], [`board`]: where executor threads and the dispatcher thread meet.
 //! - [`slot`], [`run`]: what an executor thread sees.
 //! - [`driver`], [`watcher`], [`watchdog`]: the three threads.
 //!
 //! The dispatcher thread never holds a lock while it calls the store, so an executor that keeps the
 //! Python interpreter while it asks for work never waits for a store that needs the interpreter.
 
+mod board;
 mod driver;
 mod handover;
 mod machine;

@@ -48,7 +48,7 @@ impl Changes {
     /// Sleep until the dispatcher has seen the last change, or for `limit`.
     fn wait_until_seen(&self, limit: Duration) {
         let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let unseen = |_: &mut ()| {
+        let unseen = |(): &mut ()| {
             self.changed.load(Ordering::Acquire) && !self.ended.load(Ordering::Acquire)
         };
         drop(self.seen.wait_timeout_while(guard, limit, unseen));

@@ -20,6 +20,8 @@ mod shutdown;
 mod upkeep;
 
 #[cfg(test)]
+mod endings;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod rules;
@@ -223,7 +225,7 @@ impl Machine {
                 }
                 Event::Exchanged(request, result) => self.exchanged(now, request, result),
                 Event::Maintained(result) => self.maintained(now, result),
-                Event::Recalled(recall, recalled) => self.recalled(now, &recall, recalled),
+                Event::Recalled(recall, recalled) => self.recalled(now, &recall, &recalled),
                 Event::Registered(result) => self.registered(now, result),
                 Event::Unregistered(result) => self.unregistered(result),
                 Event::Stop { deadline } => self.drain(deadline, None),
@@ -377,7 +379,10 @@ impl Machine {
 
     fn registered(&mut self, now: i64, result: Result<()>) {
         match result {
-            Ok(()) => self.register = Register::Repeated,
+            Ok(()) => {
+                self.register = Register::Repeated;
+                self.changed = true;
+            }
             Err(error) => self.failed(&error, |machine| machine.outage.failed(now)),
         }
     }

@@ -100,7 +100,11 @@ fn apply(world: &mut World, action: Action) {
             world.handle(Event::Changed);
         }
         Action::Due(next_due_ms) => world.next_due_ms = next_due_ms,
-        Action::Forget => world.forgotten = true,
+        Action::Forget => {
+            world.forgotten = true;
+            // To be forgotten again before the next exchange would end the worker.
+            world.run_for(1_500);
+        }
         Action::Stop(drain_ms) => world.stop(drain_ms),
     }
 }

@@ -50,7 +50,7 @@ impl Machine {
     }
 
     /// Runs were taken back from the executors.
-    pub(super) fn recalled(&mut self, now: i64, recall: &Recall, recalled: Recalled) {
+    pub(super) fn recalled(&mut self, now: i64, recall: &Recall, recalled: &Recalled) {
         if matches!(recall, Recall::Lost(_)) {
             return;
         }

@@ -121,16 +121,16 @@ impl Machine {
         {
             return self.give_up(error);
         }
-        let mut message = "the worker has stopped".to_owned();
+        let mut message = match &self.fatal {
+            Some(reason) => format!("the worker has stopped: {reason}"),
+            None => "the worker has stopped".to_owned(),
+        };
         if !self.unstored.is_empty() {
-            message = format!(
-                "the worker has stopped; the store could not take {} outcomes, their jobs will run \
-                 again",
+            let lost = format!(
+                "; the store could not take {} outcomes, their jobs will run again",
                 self.unstored.len()
             );
-        }
-        if let Some(reason) = &self.fatal {
-            message = reason.to_string();
+            message.push_str(&lost);
         }
         self.end(Notice {
             fatal: self.fatal.clone(),

@@ -55,6 +55,10 @@ struct Running {
 }
 
 /// One machine with everything around it.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent switches of a test"
+)]
 pub(super) struct World {
     pub(super) now: i64,
     pub(super) machine: Machine,
