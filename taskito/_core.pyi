@@ -194,6 +194,7 @@ class Dispatcher:
         policies: One per task that the worker knows.
         maintain_interval_ms: Longest time between two steps of upkeep.
         owns_process: End the process 2 s after the drain time if threads do not let it end.
+        drain_ms: The drain time of a worker that stops by itself.
     """
 
     def __new__(
@@ -203,6 +204,7 @@ class Dispatcher:
         policies: Sequence[TaskPolicy],
         maintain_interval_ms: int = 1_000,
         owns_process: bool = False,
+        drain_ms: int = 30_000,
     ) -> Dispatcher: ...
     def start(self) -> None:
         """Register the worker and begin. Raises what the store raises."""

@@ -87,6 +87,7 @@ class Worker:
             [_policy(_core.TaskPolicy, name, task.options) for name, task in self._known.items()],
             to_milliseconds(config.maintain_interval),
             config.owns_process,
+            to_milliseconds(config.drain_timeout),
         )
         self._process = os.getpid()
         self._started = False

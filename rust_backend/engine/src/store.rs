@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::model::{ExchangeReply, ExchangeRequest, MaintainReply, WorkerRegistration};
+use crate::model::{ExchangeReply, ExchangeRequest, MaintainReply, Settlement, WorkerRegistration};
 
 /// A place that keeps jobs. Implementations are shared between threads.
 ///
@@ -42,4 +42,11 @@ pub trait Store: Send + Sync + 'static {
     /// Note in which executor slot a run has started; survives the death of the process where the
     /// store can arrange that. `None` clears the slot.
     fn mark_started(&self, worker: &str, slot: usize, token: Option<i64>);
+
+    /// Note that a run which had started has ended; its outcome is not settled yet. Without effect
+    /// where nothing survives the process.
+    fn mark_ended(&self, _worker: &str, _token: i64) {}
+
+    /// Forget the notes of `mark_ended` about these: the store has answered.
+    fn mark_settled(&self, _worker: &str, _settlements: &[Settlement]) {}
 }

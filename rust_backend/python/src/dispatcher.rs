@@ -31,6 +31,7 @@ impl Dispatcher {
         policies,
         maintain_interval_ms = 1_000,
         owns_process = false,
+        drain_ms = 30_000,
     ))]
     fn new(
         store: &Bound<'_, PyAny>,
@@ -38,11 +39,12 @@ impl Dispatcher {
         policies: &Bound<'_, PyAny>,
         maintain_interval_ms: i64,
         owns_process: bool,
+        drain_ms: i64,
     ) -> PyResult<Self> {
         let options = DispatcherOptions {
             maintain_interval_ms,
             owns_process,
-            ..DispatcherOptions::default()
+            drain_ms,
         };
         let dispatcher = EngineDispatcher::new(
             reach(store)?,

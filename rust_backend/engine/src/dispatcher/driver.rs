@@ -19,6 +19,8 @@ use crate::error::{EngineError, Result};
 const NUDGE: Duration = Duration::from_millis(1);
 /// An executor that takes fewer jobs per millisecond than this needs help.
 const BRISK: u64 = 2;
+/// A store whose `wait` does not return in time is left behind.
+const WATCHER_PATIENCE: Duration = Duration::from_secs(1);
 /// No sleep is longer.
 const LONGEST_SLEEP_MS: i64 = 60_000;
 
@@ -116,6 +118,9 @@ impl Driver {
         match command {
             Command::Exchange(request) => {
                 let result = store.exchange(&request);
+                if result.is_ok() {
+                    store.mark_settled(&registration.id, &request.settlements);
+                }
                 return Some(Event::Exchanged(request, result));
             }
             Command::Maintain { budget } => return Some(Event::Maintained(store.maintain(budget))),
@@ -139,7 +144,12 @@ impl Driver {
                     .unsigned_abs();
                 self.shared.arm_watchdog(Duration::from_millis(left));
             }
-            Command::Notify(notice) => notices.push(notice),
+            Command::Notify(notice) => {
+                if notice.kind == NoticeKind::Stopped {
+                    self.shared.changes.end_and_join(WATCHER_PATIENCE);
+                }
+                notices.push(notice);
+            }
         }
         None
     }

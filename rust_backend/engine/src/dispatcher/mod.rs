@@ -169,8 +169,12 @@ impl Dispatcher {
             shared.store.unregister(&shared.registration.id)?;
             return Err(error);
         }
-        let (changes, store) = (Arc::clone(&shared.changes), Arc::clone(&shared.store));
-        watcher::start(changes, store, Arc::clone(&shared.handover)).inspect_err(|_| self.stop(0))
+        watcher::start(
+            &shared.changes,
+            Arc::clone(&shared.store),
+            Arc::clone(&shared.handover),
+        )
+        .inspect_err(|_| self.stop(0))
     }
 
     /// Make the place of one more executor thread; its first [`Slot::try_next`] counts as capacity.

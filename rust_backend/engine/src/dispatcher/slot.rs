@@ -26,8 +26,8 @@ pub struct Slot {
     worker: Arc<str>,
     parker: Arc<Parker>,
     index: usize,
-    /// Whether the store has a start noted for this slot.
-    marked: bool,
+    /// The run whose start the store has noted for this slot.
+    marked: Option<i64>,
 }
 
 impl Slot {
@@ -40,7 +40,7 @@ impl Slot {
             worker,
             parker,
             index,
-            marked: false,
+            marked: None,
         }
     }
 
@@ -55,11 +55,13 @@ impl Slot {
     /// Never blocks on anything long. A missing report after a run counts as a failed attempt; a
     /// report without a run is ignored.
     pub fn try_next(&mut self, report: Option<Report>) -> Taken {
+        self.mark_end();
         let taken = self.handover.next(self.index, report);
         if let Taken::Run(run) = &taken {
+            let token = run.lease().token;
             self.store
-                .mark_started(&self.worker, self.index, Some(run.lease().token));
-            self.marked = true;
+                .mark_started(&self.worker, self.index, Some(token));
+            self.marked = Some(token);
         } else {
             self.unmark();
         }
@@ -71,16 +73,23 @@ impl Slot {
         self.parker.park(timeout);
     }
 
+    /// Before the report is handed in, so that no moment is without a note of the run.
+    fn mark_end(&self) {
+        if let Some(token) = self.marked {
+            self.store.mark_ended(&self.worker, token);
+        }
+    }
+
     fn unmark(&mut self) {
-        if self.marked {
+        if self.marked.take().is_some() {
             self.store.mark_started(&self.worker, self.index, None);
-            self.marked = false;
         }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        self.mark_end();
         self.unmark();
         self.handover.drop_slot(self.index);
     }

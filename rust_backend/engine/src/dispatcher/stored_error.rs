@@ -45,7 +45,7 @@ impl StoredError<'_> {
 /// The error of an attempt that ran longer than allowed.
 pub(super) fn timeout(limit_ms: i64) -> Bytes {
     let message = format!("attempt ran longer than {limit_ms} ms");
-    let (class, module, kind) = ("TimeoutError", "taskito", ErrorKind::Timeout);
+    let (class, module, kind) = ("TimeoutError", "builtins", ErrorKind::Timeout);
     StoredError {
         class,
         module,
@@ -113,7 +113,7 @@ mod tests {
     fn a_timeout_is_the_documented_map() {
         let bytes = timeout(50);
         let mut expected = vec![0x88];
-        expected.extend(b"\xA7version\x01\xA4type\xACTimeoutError\xA6module\xA7taskito");
+        expected.extend(b"\xA7version\x01\xA4type\xACTimeoutError\xA6module\xA8builtins");
         expected.extend(b"\xA7message\xBDattempt ran longer than 50 ms");
         expected.extend(b"\xA9traceback\xA0\xA5cause\xC0\xA5notes\x90\xA4kind\xA7timeout");
         assert_eq!(&bytes[..], &expected[..]);

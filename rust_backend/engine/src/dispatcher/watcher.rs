@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::store::Store;
 
 /// One wait takes no longer, so that the thread ends soon after the worker.
-const SLICE: Duration = Duration::from_millis(500);
+const SLICE: Duration = Duration::from_millis(100);
 /// Pause after a failed wait.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -19,8 +19,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Changes {
     changed: AtomicBool,
     ended: AtomicBool,
-    lock: Mutex<()>,
+    lock: Mutex<Watcher>,
     seen: Condvar,
+}
+
+/// Where the thread is in its life.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Watcher {
+    #[default]
+    Absent,
+    Watching,
 }
 
 impl Changes {
@@ -34,7 +42,7 @@ impl Changes {
         let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.changed.store(false, Ordering::Release);
         drop(guard);
-        self.seen.notify_one();
+        self.seen.notify_all();
         true
     }
 
@@ -42,13 +50,29 @@ impl Changes {
         let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.ended.store(true, Ordering::Release);
         drop(guard);
-        self.seen.notify_one();
+        self.seen.notify_all();
+    }
+
+    /// End the thread and wait for that, at most for `limit`.
+    ///
+    /// A store written in another language may be inside its interpreter here, which must not go
+    /// away meanwhile: so a worker has stopped only when this thread has.
+    pub(super) fn end_and_join(&self, limit: Duration) {
+        self.end();
+        let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let watching = |state: &mut Watcher| *state == Watcher::Watching;
+        drop(self.seen.wait_timeout_while(guard, limit, watching));
+    }
+
+    fn set(&self, state: Watcher) {
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        self.seen.notify_all();
     }
 
     /// Sleep until the dispatcher has seen the last change, or for `limit`.
     fn wait_until_seen(&self, limit: Duration) {
         let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let unseen = |(): &mut ()| {
+        let unseen = |_: &mut Watcher| {
             self.changed.load(Ordering::Acquire) && !self.ended.load(Ordering::Acquire)
         };
         drop(self.seen.wait_timeout_while(guard, limit, unseen));
@@ -78,9 +102,16 @@ impl Changes {
 /// # Errors
 /// The system has no thread left.
 pub(super) fn start(
-    changes: Arc<Changes>,
+    changes: &Arc<Changes>,
     store: Arc<dyn Store>,
     handover: Arc<Handover>,
 ) -> Result<()> {
-    super::spawn("taskito-watcher", move || changes.watch(&*store, &handover))
+    changes.set(Watcher::Watching);
+    let watching = Arc::clone(changes);
+    super::spawn("taskito-watcher", move || {
+        watching.watch(&*store, &handover);
+        drop(store);
+        watching.set(Watcher::Absent);
+    })
+    .inspect_err(|_| changes.set(Watcher::Absent))
 }

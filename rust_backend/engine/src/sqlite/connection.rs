@@ -20,6 +20,11 @@ use crate::platform;
 const STATEMENTS: usize = 160;
 /// The pause between two tries for a write lock that another process holds.
 const BUSY_STEP: Duration = Duration::from_micros(500);
+/// A lock that is away for longer than this keeps workers from renewing their leases.
+const OUTAGE: Duration = Duration::from_millis(100);
+/// How long they have for it when the lock is back, before a lease that ended is acted on. Longer
+/// than the longest pause between two tries of a dispatcher.
+const RECOVERY: Duration = Duration::from_secs(3);
 /// Bytes of a database page. Large pages hold more narrow rows per write.
 const PAGE_SIZE: i64 = 8_192;
 /// A write-ahead log of this many pages is started over, under the write lock: 128 MiB.
@@ -37,6 +42,8 @@ struct State {
     lanes: Lanes,
     pending: Pending,
     sync: Option<Sync>,
+    /// When the lock was last seen away for long.
+    outage: Option<Instant>,
 }
 
 impl Writer {
@@ -46,6 +53,7 @@ impl Writer {
             lanes: Lanes::default(),
             pending: Pending::default(),
             sync: None,
+            outage: None,
         };
         Self {
             path,
@@ -72,17 +80,21 @@ impl Writer {
     }
 
     /// Begin, waiting for another process's lock in short even steps: SQLite's own back-off
-    /// starves whoever has waited longest.
-    fn begin(&self, connection: &Connection) -> Result<()> {
+    /// starves whoever has waited longest. Returns whether the lock was away for long, now or a
+    /// moment ago.
+    fn begin(&self, connection: &Connection, outage: &mut Option<Instant>) -> Result<bool> {
         let began = Instant::now();
         loop {
             let tried = connection
                 .prepare_cached("BEGIN IMMEDIATE")
                 .and_then(|mut statement| statement.execute([]));
             match tried {
-                Ok(_) => return Ok(()),
+                Ok(_) => break,
                 Err(error) if failure::is_busy(&error) => {
                     let waited = began.elapsed();
+                    if waited >= OUTAGE {
+                        *outage = Some(Instant::now());
+                    }
                     if waited >= self.busy_timeout {
                         let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
                         return Err(EngineError::Busy {
@@ -95,6 +107,7 @@ impl Writer {
                 Err(error) => return Err(failure::describe(&self.path, &error)),
             }
         }
+        Ok(outage.is_some_and(|seen| seen.elapsed() < RECOVERY))
     }
 
     /// Put the file's state back to before the transaction; SQLite may have done so itself.
@@ -135,10 +148,14 @@ impl Committer for DatabaseFile {
         state
             .set_sync(sync)
             .map_err(|error| failure::describe(&self.path, &error))?;
-        writer.begin(&state.connection)?;
+        let after_outage = writer.begin(&state.connection, &mut state.outage)?;
         let before = state.connection.total_changes();
-        let mut transaction =
-            Transaction::new(&state.connection, &mut state.lanes, &mut state.pending);
+        let mut transaction = Transaction::new(
+            &state.connection,
+            &mut state.lanes,
+            &mut state.pending,
+            after_outage,
+        );
         let ended = body(&mut transaction).and_then(|()| {
             let rings = state.pending.flush(&state.connection)?;
             // A transaction that wrote nothing ends without touching the log.

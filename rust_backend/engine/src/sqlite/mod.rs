@@ -47,7 +47,7 @@ use crate::error::{EngineError, Result};
 use crate::id::JobId;
 use crate::model::{
     Cancelled, Count, Enqueued, ExchangeReply, ExchangeRequest, JobRecord, Lease, ListRequest,
-    LogRecord, MaintainReply, NewJob, Page, PurgeRequest, ReplayRequest, WorkerRecord,
+    LogRecord, MaintainReply, NewJob, Page, PurgeRequest, ReplayRequest, Settlement, WorkerRecord,
     WorkerRegistration,
 };
 use crate::platform::{self, Liveness, LivenessFile, PathRules};
@@ -376,6 +376,16 @@ impl SqliteStore {
             .ok_or_else(|| EngineError::UnknownWorker(worker.to_owned()))
     }
 
+    fn with_start_log(&self, worker: &str, note: impl FnOnce(&LivenessFile)) {
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(log) = sessions
+            .get(worker)
+            .and_then(|session| session.liveness.as_ref())
+        {
+            note(log);
+        }
+    }
+
     /// The registered workers whose process is gone.
     fn find_dead(&self, findings: &Findings) -> Vec<DeadWorker> {
         let Some(folder) = self.file.folder() else {
@@ -561,22 +571,40 @@ impl Store for SqliteStore {
     }
 
     fn mark_started(&self, worker: &str, slot: usize, token: Option<i64>) {
-        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(liveness) = sessions
-            .get(worker)
-            .and_then(|session| session.liveness.as_ref())
-        else {
-            return;
-        };
         // Beyond the log, a start is only known once an exchange has reported it.
-        if slot >= platform::START_LOG_SLOTS {
+        if slot >= ENDED_RUNS {
             return;
         }
-        match token {
-            Some(token) => liveness.set(slot, token.cast_unsigned()),
-            None => liveness.clear(slot),
-        }
+        self.with_start_log(worker, |log| match token {
+            Some(token) => log.set(slot, token.cast_unsigned()),
+            None => log.clear(slot),
+        });
     }
+
+    fn mark_ended(&self, worker: &str, token: i64) {
+        self.with_start_log(worker, |log| {
+            log.set(ended_place(token), token.cast_unsigned())
+        });
+    }
+
+    fn mark_settled(&self, worker: &str, settlements: &[Settlement]) {
+        self.with_start_log(worker, |log| {
+            for settlement in settlements {
+                log.clear(ended_place(settlement.lease.token));
+            }
+        });
+    }
+}
+
+/// The first place of the start log for runs that have ended and are not settled yet; below it, one
+/// for each executor slot.
+const ENDED_RUNS: usize = platform::START_LOG_SLOTS / 2;
+
+/// Where an ended run is noted. Two of them may share a place, if far more wait for their settlement
+/// than an outage lets pile up; then the death of the worker finds only one of the two.
+fn ended_place(token: i64) -> usize {
+    let places = platform::START_LOG_SLOTS - ENDED_RUNS;
+    ENDED_RUNS + usize::try_from(token).unwrap_or_default() % places
 }
 
 /// The file that tells others whether this worker lives; its name is the worker's id.

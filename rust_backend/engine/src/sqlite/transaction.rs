@@ -14,6 +14,8 @@ use super::schema::counter;
 pub(super) struct Transaction<'a> {
     pub(super) connection: &'a Connection,
     pub(super) lanes: &'a mut Lanes,
+    /// Somebody else held the write lock until a moment ago, so that nobody could renew a lease.
+    pub(super) after_outage: bool,
     changes: &'a mut Pending,
 }
 
@@ -31,10 +33,12 @@ impl<'a> Transaction<'a> {
         connection: &'a Connection,
         lanes: &'a mut Lanes,
         changes: &'a mut Pending,
+        after_outage: bool,
     ) -> Self {
         Self {
             connection,
             lanes,
+            after_outage,
             changes,
         }
     }

@@ -89,7 +89,9 @@ pub(super) fn run(
     for worker in dead {
         reply.rescued += rescue_all(transaction, worker, now_ms)?;
     }
-    reply.rescued += rescue_expired(transaction, now_ms, steady_ms, budget)?;
+    if !transaction.after_outage {
+        reply.rescued += rescue_expired(transaction, now_ms, steady_ms, budget)?;
+    }
     reply.promoted = promote(transaction, now_ms, budget)?;
     reply.expired = expire(transaction, now_ms, budget)?;
     reply.pruned = prune(transaction, now_ms, budget)?;

@@ -37,7 +37,7 @@ fn a_worker_with_as_many_stuck_threads_as_slots_drains_and_names_them() {
     assert_eq!(kinds(&world), ["timeout", "timeout", "draining", "stopped"]);
     let fatal = world.notices[3].fatal.as_ref().unwrap().to_string();
     assert!(
-        fatal.contains("2 executor threads are stuck") && fatal.contains("task (job"),
+        fatal.contains("2 attempts ran past their timeout") && fatal.contains("task (job"),
         "{fatal}"
     );
     assert!(world.unregistered);

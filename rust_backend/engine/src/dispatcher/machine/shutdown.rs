@@ -78,8 +78,8 @@ impl Machine {
         let mut names: Vec<_> = self.zombies.values().cloned().collect();
         names.sort();
         let message = format!(
-            "{} executor threads are stuck in attempts that ran past their timeout: {}; use the \
-             process executor for tasks that cannot be interrupted",
+            "{} attempts ran past their timeout and do not end: {}; call \
+             current_job.check_timeout() in these tasks, or raise their timeout",
             names.len(),
             names.join(", ")
         );
