@@ -352,7 +352,7 @@ class Enqueueing:
         try:
             answers = self._connection.backend.enqueue(jobs)
         except JobNotFoundError as error:
-            raise ConfigurationError(f"depends_on: {error}") from error
+            raise ConfigurationError(str(error)) from error
         return [JobResult(self._connection, answer.id) for answer in answers]
 
 

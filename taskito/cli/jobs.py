@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from taskito.cli.application import queue_options
-from taskito.cli.output import facts, instant, json_option, print_json, print_table
+from taskito.cli.output import facts, instant, json_option, print_json, print_table, print_text
 from taskito.exceptions import JobNotFoundError
 
 if TYPE_CHECKING:
@@ -94,11 +94,11 @@ def show(queue: Queue, job_id: str, *, as_json: bool) -> None:
     facts({name: instant(v) if name in _TIMES else v for name, v in found.items()})
     for error in errors:
         click.echo(f"\nattempt {error['attempt']} at {instant(error['failed_at'])}:")
-        click.echo((error.get("traceback") or error["error"]).rstrip())
+        print_text(error.get("traceback") or error["error"])
     if log:
         click.echo("\nlog:")
         for line in log:
-            click.echo(f"{instant(line['at'])} {line['level']:<8} {line['message']}")
+            print_text(f"{instant(line['at'])} {line['level']:<8} {line['message']}")
 
 
 @jobs.command()

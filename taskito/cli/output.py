@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-__all__ = ["facts", "instant", "json_option", "print_json", "print_table", "show", "table"]
+__all__ = [
+    "facts",
+    "instant",
+    "json_option",
+    "print_json",
+    "print_table",
+    "print_text",
+    "show",
+    "table",
+]
 
 _UNBOUNDED = 10_000
 
@@ -83,6 +92,12 @@ def facts(pairs: Mapping[str, object]) -> None:
     width = max(map(len, pairs), default=0) + 2
     for name, value in pairs.items():
         click.echo(f"{name:<{width}}{_shown(value)}".rstrip())
+
+
+def print_text(text: str) -> None:
+    """Print somebody's text of several lines."""
+    for line in text.rstrip().splitlines():
+        click.echo(_shown(line))
 
 
 def instant(milliseconds: object) -> str:
