@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from taskito.backends.base import Backend, BackendOptions, Clock
 from taskito.backends.capabilities import Capabilities
 from taskito.codec import Codec
-from taskito.exceptions import ConfigurationError, QueueClosedError, StorageError
+from taskito.exceptions import ConfigurationError, QueueClosedError
 from taskito.waiter import Waiter
 
 if TYPE_CHECKING:
@@ -79,7 +78,6 @@ class Connection:
         codec: Translates what goes into the store and comes out of it.
         shared: Whether another process, or another object, sees the same jobs. If not, a store that
             was opened before a fork cannot be had in the child.
-        folder: Created before the backend is opened, with those above it.
         owned: Whether closing this closes the backend.
         description: Names the store in messages.
 
@@ -98,13 +96,11 @@ class Connection:
         shared: bool,
         owned: bool,
         description: str,
-        folder: Path | None = None,
     ) -> None:
         self.codec = codec
         self.description = description
         self._make = make
         self._owned = owned
-        self._folder = folder
         self._closed = False
         self._opened: _Opened | None = None
         # One lock per process: that of the parent may have been held at the time of the fork.
@@ -191,8 +187,6 @@ class Connection:
             if opened is not None:
                 self._leave_to_parent(opened)
             backend = self._unopened or self._make()
-            if self._folder is not None:
-                _create_folder(self._folder)
             backend.open()
             self._unopened = None
             self._opened = present = _Opened(backend)
@@ -237,10 +231,7 @@ def connect(
             return SqliteBackend(path, options)
 
         in_memory = path == _MEMORY
-        folder = None if in_memory else Path(path).parent
-        return Connection(
-            make, codec, shared=not in_memory, owned=True, description=path, folder=folder
-        )
+        return Connection(make, codec, shared=not in_memory, owned=True, description=path)
     if db_path is not None:
         raise ConfigurationError(
             f"db_path: {os.fspath(db_path)!r} is given together with backend={backend!r}; give one"
@@ -269,16 +260,6 @@ def _check_path(db_path: str | os.PathLike[str] | None) -> str:
         raise ConfigurationError(f"db_path: {path!r} is not allowed; give the path of a file")
     # Absolute from now on: the current folder may be another one at the first use, or in a child.
     return text if text == _MEMORY else os.path.abspath(text)  # noqa: PTH100 - keeps symlinks
-
-
-def _create_folder(folder: Path) -> None:
-    # A folder made here is for the database, and only its owner may enter it.
-    try:
-        for missing in reversed([folder, *folder.parents]):
-            if not missing.exists():
-                missing.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"db_path: the folder {folder} cannot be created: {error}") from error
 
 
 def check_clock(clock: Clock | None) -> Clock | None:

@@ -7,7 +7,8 @@ dataclasses of ``taskito.backends.params``, and is safe to call from several thr
 Rules for every backend (the conformance kit checks them):
 
 - A job is never started before its time, never held by two live leases, never lost once accepted.
-- Every write on behalf of an attempt carries the lease and is refused once that lease is over.
+- Every write on behalf of an attempt carries the lease and is refused once that lease is over. It
+  is over when the store has taken the job back or ended it; a deadline alone ends nothing.
 - Tokens of a job only grow, whatever happens to it.
 - What follows from a settlement happens in the same atom as the settlement.
 - "Now" is the store's, never the caller's; no operation takes it.
@@ -165,7 +166,10 @@ class Backend(abc.ABC):
         """Do one bounded step of upkeep, at most ``budget`` rows of each kind.
 
         Promotes jobs that became due, takes back the jobs of workers that died or whose lease
-        ended, cancels expired ones, deletes finished ones whose ``result_ttl_ms`` is over.
+        ended, cancels expired ones, deletes finished ones whose ``result_ttl_ms`` is over. A store
+        that holds several namespaces may do the upkeep of all of them in one step; the counts tell
+        what was done. All jobs of a worker that is gone are taken back together, whatever the
+        budget.
 
         A started attempt that is taken back uses no attempt. Nobody knows which of the started jobs
         of a dead worker killed it: if exactly one of them was a suspect, it alone is charged with
@@ -219,7 +223,7 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def purge(self, request: params.PurgeRequest) -> int:
-        """Delete finished jobs, oldest first, and return how many. Frees their idempotency keys."""
+        """Delete finished jobs, at most ``limit``, and return how many; frees idempotency keys."""
 
     def replay(self, request: params.ReplayRequest) -> Sequence[str | None]:
         """Enqueue each finished job again as a new job; None for an id that does not qualify.

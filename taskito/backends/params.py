@@ -486,7 +486,7 @@ class CancelRequest:
     """Which jobs to cancel, and why.
 
     Attributes:
-        reason: Shown as the reason of the job and of its cancelled dependents.
+        reason: Shown as the reason of these jobs; dependents name the job that they depended on.
         running: False cancels only jobs that have not started; True asks a running one to stop.
     """
 

@@ -9,19 +9,20 @@ from __future__ import annotations
 import builtins
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from taskito.backends import params
 from taskito.backends.base import Backend, BackendOptions
 from taskito.backends.capabilities import Capabilities, Liveness
 from taskito.backends.validation import check_options
-from taskito.exceptions import ConfigurationError, QueueClosedError
+from taskito.exceptions import ConfigurationError, QueueClosedError, StorageError
 
 if TYPE_CHECKING:
     from taskito._core import SqliteStore, VirtualClock
 
-__all__ = ["MEMORY", "SqliteBackend"]
+__all__ = ["MEMORY", "SqliteBackend", "VirtualClock"]
 
 MEMORY = ":memory:"
 """The path of a private store in memory."""
@@ -228,6 +229,8 @@ class SqliteBackend(Backend):
     def _open_native(self) -> SqliteStore:
         from taskito._core import SqliteStore
 
+        if self.path != MEMORY:
+            _create_folder(Path(self.path).absolute().parent)
         return SqliteStore.open(
             self.path,
             namespace=self.options.namespace,
@@ -259,3 +262,22 @@ def _path_of(url: str, host: str, path: str) -> str:
     if not path.strip("/"):
         raise ConfigurationError(f"backend: {url!r} names no file; write {_SCHEME}/tasks.db")
     return unquote(path[1:])
+
+
+def _create_folder(folder: Path) -> None:
+    # A folder made here is for the database, and only its owner may enter it.
+    try:
+        for missing in reversed([folder, *folder.parents]):
+            if not missing.exists():
+                missing.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"path: the folder {folder} cannot be created: {error}") from error
+
+
+def __getattr__(name: str) -> Any:
+    """Load the engine's clock only when somebody asks for it."""
+    if name == "VirtualClock":
+        from taskito._core import VirtualClock
+
+        return VirtualClock
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

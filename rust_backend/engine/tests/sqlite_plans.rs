@@ -26,7 +26,7 @@ const MEANT: [(&str, &str); 9] = [
         "one row per task, queue and state",
     ),
     (
-        "SELECT EXISTS (SELECT 1 FROM running WHERE deadline_ms",
+        "SELECT min(deadline_ms) FROM running",
         "upkeep looks at what is running",
     ),
     (

@@ -115,7 +115,9 @@ impl SqliteStore {
     }
 
     /// Do one bounded step of upkeep, at most ``budget`` rows of each kind.
-    fn maintain<'py>(&self, py: Python<'py>, budget: usize) -> PyResult<Bound<'py, PyAny>> {
+    fn maintain<'py>(&self, py: Python<'py>, budget: i64) -> PyResult<Bound<'py, PyAny>> {
+        // A negative number is refused like zero.
+        let budget = usize::try_from(budget).unwrap_or(0);
         gil::detached(py, || self.store.maintain(budget))?.to_python(py)
     }
 

@@ -95,7 +95,7 @@ def _apply(store: Store, job: Job, outcome: params.Outcome) -> None:
             store.end(job, "succeed")
         case params.OutcomeRetry():
             store.remember(job, outcome.kind, outcome.error)
-            if _charge(job, outcome.kind):
+            if _charge(job, outcome.kind) and not job.cancel_requested:
                 store.end(job, "bury")
             else:
                 _go_on(store, job, "retry", Why.RETRY, outcome.delay_ms)

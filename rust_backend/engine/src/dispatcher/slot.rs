@@ -58,10 +58,10 @@ impl Slot {
         self.mark_end();
         let taken = self.handover.next(self.index, report);
         if let Taken::Run(run) = &taken {
-            let token = run.lease().token;
+            let started = run.lease().token;
             self.store
-                .mark_started(&self.worker, self.index, Some(token));
-            self.marked = Some(token);
+                .mark_started(&self.worker, self.index, Some(started));
+            self.marked = Some(started);
         } else {
             self.unmark();
         }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Wake;
-use super::descriptors::{Descriptor, checked, path_of_descriptor, path_to_c};
+use super::descriptors::{Descriptor, checked, path_of_descriptor, path_to_c, retry};
 
 /// Longer waits are cut to this; callers wait in a loop anyhow.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -252,19 +252,6 @@ fn watches_of(mut events: &[u8]) -> Vec<c_int> {
         events = rest.get(name_length..).unwrap_or_default();
     }
     watches
-}
-
-/// Repeats a system call that a signal interrupted.
-fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
-    loop {
-        if let Ok(count) = usize::try_from(call()) {
-            return Ok(count);
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
 }
 
 #[cfg(test)]

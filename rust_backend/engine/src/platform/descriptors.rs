@@ -332,6 +332,19 @@ pub(super) fn path_of_descriptor(number: RawFd) -> CString {
     CString::new(format!("/proc/self/fd/{number}")).unwrap_or_else(|_| CStr::to_owned(c"/"))
 }
 
+/// Repeats a system call that a signal interrupted.
+pub(super) fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+    loop {
+        if let Ok(count) = usize::try_from(call()) {
+            return Ok(count);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

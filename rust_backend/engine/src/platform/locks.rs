@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::FileIdentity;
-use super::descriptors::{Descriptor, checked};
+use super::descriptors::{Descriptor, checked, retry};
 use super::syscalls::defence_is_disabled;
 
 /// The range on which SQLite's readers hold a shared lock and which it locks exclusively before
@@ -107,7 +107,34 @@ impl Guard {
     /// What opening or locking the file says; `WouldBlock` when it stayed locked. The descriptor
     /// stays open then too, for the reason named above.
     pub fn acquire(path: &Path) -> io::Result<Self> {
-        let descriptor = ManuallyDrop::new(Descriptor::open(path, libc::O_RDONLY, 0)?);
+        Self::lock(Descriptor::open(path, libc::O_RDONLY, 0)?)
+    }
+
+    /// Takes the guard if the file is a database in WAL mode, before anything else opens it.
+    ///
+    /// A connection that is opened without a guard is protected by nothing but POSIX locks: another
+    /// SQLite library could delete the log under it. `None` if the file is not in WAL mode.
+    ///
+    /// # Errors
+    ///
+    /// As [`Guard::acquire`].
+    pub fn acquire_in_wal_mode(path: &Path) -> io::Result<Option<Self>> {
+        let descriptor = Descriptor::open(path, libc::O_RDONLY, 0)?;
+        if !is_in_wal_mode(&descriptor)? {
+            // Not closed either: the close would drop the locks of another library.
+            descriptor.leak();
+            return Ok(None);
+        }
+        let guard = Self::lock(descriptor)?;
+        if is_in_wal_mode(&guard.descriptor)? {
+            return Ok(Some(guard));
+        }
+        guard.release()?;
+        Ok(None)
+    }
+
+    fn lock(descriptor: Descriptor) -> io::Result<Self> {
+        let descriptor = ManuallyDrop::new(descriptor);
         let number = descriptor.number()?;
         let give_up_at = Instant::now() + GUARD_PATIENCE;
         while !defence_is_disabled() {
@@ -158,6 +185,17 @@ impl Guard {
         }
         Ok(())
     }
+}
+
+/// Whether the header of a database says so ("File format write version" and "read version" in
+/// SQLite's description of the format, section 1.3.3).
+fn is_in_wal_mode(descriptor: &Descriptor) -> io::Result<bool> {
+    let mut versions = [0_u8; 2];
+    let number = descriptor.number()?;
+    // SAFETY: reads at most as many bytes as the array has.
+    let read =
+        retry(|| unsafe { libc::pread(number, versions.as_mut_ptr().cast(), versions.len(), 18) })?;
+    Ok(read == 2 && versions == [2, 2])
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::connection;
+use super::opening;
 
 /// Checkpoint when the log holds this many pages.
 const STEP: i64 = 4_096;
@@ -79,7 +79,7 @@ impl Checkpointer {
         let _ = std::thread::Builder::new()
             .name("taskito-checkpoint".to_owned())
             .spawn(move || {
-                if let Ok(connection) = connection::open_checkpointer(&path) {
+                if let Ok(connection) = opening::open_checkpointer(&path) {
                     shared.work(&connection);
                 }
             });

@@ -180,7 +180,7 @@ fn load(transaction: &mut Transaction<'_>, lane: i64, rank: i64, seq: i64) -> Ou
         .connection
         .prepare_cached(
             "SELECT id, priority, max_retries, timeout_ms, expires_ms, serializer, metadata, payload,
-                    detour.due_ms, why, pending, attempt, crashes, suspect
+                    detour.due_ms, why, pending, attempt, crashes, suspect, run, started_ms
              FROM job LEFT JOIN detour ON detour.seq = job.seq WHERE job.seq = ?1",
         )?
         .query_row([seq], |row| {

@@ -105,7 +105,10 @@ pub(super) fn select_finished(
         }
         return Ok(found);
     }
-    for id in request.ids.iter().take(request.limit) {
+    for id in &request.ids {
+        if found.len() >= request.limit {
+            break;
+        }
         let Some(seq) = place::find(connection, namespace, *id)? else {
             continue;
         };
@@ -116,7 +119,9 @@ pub(super) fn select_finished(
             )?
             .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
             .optional()?;
-        if facts.is_some_and(|(lane, state, finished_ms)| matches(lane, state, finished_ms)) {
+        if facts.is_some_and(|(lane, state, finished_ms)| matches(lane, state, finished_ms))
+            && !found.contains(&seq)
+        {
             found.push(seq);
         }
     }
@@ -144,11 +149,9 @@ pub(super) fn delete(transaction: &mut Transaction<'_>, seq: i64) -> Outcome<boo
             )?
             .execute(params![namespace, key::IDEMPOTENCY, value, seq])?;
     }
-    if JobId(id).sequence() != seq {
-        connection
-            .prepare_cached("DELETE FROM given_id WHERE namespace = ?1 AND id = ?2")?
-            .execute(params![namespace, id])?;
-    }
+    connection
+        .prepare_cached("DELETE FROM given_id WHERE namespace = ?1 AND id = ?2")?
+        .execute(params![namespace, id])?;
     for statement in [
         "DELETE FROM edge WHERE parent = ?1",
         "DELETE FROM edge WHERE child = ?1",

@@ -37,7 +37,11 @@ enum Parent {
 /// What is going to happen to one item.
 enum Plan {
     Duplicate(Known),
-    Store { parents: Vec<Parent> },
+    /// `lost`: it depends on something that has ended without success, and is cancelled at once.
+    Store {
+        parents: Vec<Parent>,
+        lost: bool,
+    },
 }
 
 /// A job that holds a key: already stored, or an earlier item of the batch.
@@ -64,7 +68,11 @@ pub(super) fn validate(jobs: &[NewJob]) -> Result<(), EngineError> {
                 problem,
             ))
         };
-        for (field, name) in [("task", &job.task), ("queue", &job.queue)] {
+        for (field, name) in [
+            ("task", &job.task),
+            ("queue", &job.queue),
+            ("serializer", &job.serializer),
+        ] {
             if let Some(problem) = name_problem(name) {
                 return fail(field, problem);
             }
@@ -188,7 +196,7 @@ pub(super) fn run(
                 });
                 written.push(None);
             }
-            Plan::Store { parents } => {
+            Plan::Store { parents, .. } => {
                 let stored = store(
                     transaction,
                     namespace,
@@ -225,8 +233,9 @@ impl Planner<'_, '_> {
             if let Some(known) = self.holder(job)? {
                 plans.push(Plan::Duplicate(known));
             } else {
-                self.claim_keys(job, index);
-                plans.push(Plan::Store { parents });
+                let lost = parents.iter().any(|parent| is_lost(parent, &plans));
+                self.claim_keys(job, index, lost);
+                plans.push(Plan::Store { parents, lost });
             }
         }
         Ok(plans)
@@ -267,8 +276,12 @@ impl Planner<'_, '_> {
         Ok(None)
     }
 
-    fn claim_keys(&mut self, job: &NewJob, index: usize) {
+    fn claim_keys(&mut self, job: &NewJob, index: usize, lost: bool) {
         for (kind, value) in keys(job) {
+            if lost && kind == key::UNIQUE {
+                // Free again before the next item is looked at.
+                continue;
+            }
             self.keys
                 .insert((kind, value.to_owned()), Known::Item(index));
         }
@@ -310,6 +323,13 @@ impl Planner<'_, '_> {
         let body = place::body(connection, seq)?.ok_or_else(unknown)?;
         let state = place::locate(connection, &body)?.state();
         Ok(Parent::Stored { seq, state })
+    }
+}
+
+fn is_lost(parent: &Parent, plans: &[Plan]) -> bool {
+    match parent {
+        Parent::Stored { state, .. } => matches!(state, State::Dead | State::Cancelled),
+        Parent::Planned(index) => matches!(plans[*index], Plan::Store { lost: true, .. }),
     }
 }
 
@@ -410,6 +430,7 @@ fn store(
         due_ms,
         delay_ms: job.delay_ms,
         max_crashes: job.max_crashes,
+        expires_ms,
         result_ttl_ms: job.result_ttl_ms,
         unique_key: job.unique_key.clone(),
         detour: None,

@@ -14,10 +14,11 @@ use rusqlite::Connection;
 use super::changes::Changes;
 use super::checkpoint::Checkpointer;
 use super::commit::{GroupCommit, Sync};
-use super::connection::{self, Writer};
 use super::failure::{self, Failure, Outcome};
 use super::lanes::Lanes;
+use super::opening;
 use super::transaction::Transaction;
+use super::writer::Writer;
 use crate::error::{EngineError, Result};
 use crate::platform::{self, Bell, FileIdentity, Guard, PathRules};
 
@@ -52,7 +53,7 @@ impl DatabaseFile {
     pub(super) fn in_memory(busy_timeout: Duration) -> Result<Arc<Self>> {
         let path = PathBuf::from(":memory:");
         let connection =
-            connection::open_memory().map_err(|error| failure::describe(&path, &error))?;
+            opening::open_memory().map_err(|error| failure::describe(&path, &error))?;
         Ok(Arc::new(Self {
             writer: Writer::new(path.clone(), connection, busy_timeout),
             path,
@@ -90,8 +91,7 @@ impl DatabaseFile {
 
     fn open(path: &Path, busy_timeout: Duration) -> Result<Self> {
         let path = std::path::absolute(path).map_err(|error| problem(path, &error))?;
-        let connection = connection::open_writer(&path, busy_timeout)?;
-        let guard = Guard::acquire(&path).map_err(|error| problem(&path, &error))?;
+        let (guard, connection) = opening::open_writer(&path, busy_timeout)?;
         let identity = platform::file_identity(&path).map_err(|error| problem(&path, &error))?;
         let folder = side_folder(&path);
         platform::create_private_folder(&folder).map_err(|error| problem(&folder, &error))?;
@@ -167,7 +167,7 @@ impl DatabaseFile {
         self.refuse_fork()?;
         if let Some(disk) = &self.disk {
             self.changes
-                .listen(&disk.bell, || connection::open_reader(&self.path))?;
+                .listen(&disk.bell, || opening::open_reader(&self.path))?;
         }
         Ok(self.changes.wait(since, timeout))
     }
@@ -208,7 +208,7 @@ impl DatabaseFile {
             return Ok(reader);
         }
         Ok(Reader {
-            connection: connection::open_reader(&self.path)?,
+            connection: opening::open_reader(&self.path)?,
             lanes: Lanes::default(),
         })
     }

@@ -3,7 +3,7 @@
 //! | module | subject |
 //! | --- | --- |
 //! | `schema` | the tables, and which of them says where a job stands |
-//! | `file`, `connection` | the file in this process: registry, readers, the writer |
+//! | `file`, `opening`, `writer` | the file in this process: registry, readers, the writer |
 //! | `commit`, `transaction` | group commit, and what one transaction shares |
 //! | `place`, `finish` | where a job stands; its end and what follows from it |
 //! | `enqueue`, `exchange`, `claim`, `settle` | the hot path |
@@ -14,7 +14,6 @@ mod changes;
 mod checkpoint;
 mod claim;
 mod commit;
-mod connection;
 mod control;
 mod enqueue;
 mod exchange;
@@ -23,6 +22,7 @@ mod file;
 mod finish;
 mod inspect;
 mod lanes;
+mod opening;
 mod place;
 mod random;
 mod schema;
@@ -30,6 +30,7 @@ mod session;
 mod settle;
 mod transaction;
 mod upkeep;
+mod writer;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -258,6 +259,17 @@ impl SqliteStore {
                 format!("{state} is not a final state"),
             ));
         }
+        for (field, value, least) in [
+            ("limit", i64::try_from(request.limit).unwrap_or(i64::MAX), 1),
+            ("older_than_ms", request.older_than_ms, 0),
+        ] {
+            if value < least {
+                return Err(EngineError::invalid(
+                    field,
+                    format!("{value} is less than {least}"),
+                ));
+            }
+        }
         let now_ms = self.clock.wall_ms();
         let found = self.read(|connection, lanes| {
             control::select_finished(connection, lanes, &self.namespace, request, now_ms)
@@ -348,6 +360,9 @@ impl SqliteStore {
     /// # Errors
     /// The store cannot be written.
     pub fn append_log(&self, lease: Lease, level: &str, message: &str) -> Result<bool> {
+        if let Some(problem) = enqueue::name_problem(level) {
+            return Err(EngineError::invalid("level", problem));
+        }
         let namespace = self.namespace.clone();
         let now_ms = self.clock.wall_ms();
         let (level, message) = (level.to_owned(), message.to_owned());
@@ -531,6 +546,9 @@ impl Store for SqliteStore {
     }
 
     fn maintain(&self, budget: usize) -> Result<MaintainReply> {
+        if budget == 0 {
+            return Err(EngineError::invalid("budget", "0 is less than 1"));
+        }
         self.file.check_place()?;
         let (now_ms, steady_ms) = (self.clock.wall_ms(), self.clock.steady_ms());
         let findings = self.read(|connection, lanes| {
@@ -583,7 +601,7 @@ impl Store for SqliteStore {
 
     fn mark_ended(&self, worker: &str, token: i64) {
         self.with_start_log(worker, |log| {
-            log.set(ended_place(token), token.cast_unsigned())
+            log.set(ended_place(token), token.cast_unsigned());
         });
     }
 

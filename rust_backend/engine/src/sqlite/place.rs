@@ -27,6 +27,10 @@ pub(super) struct Detour {
     pub(super) attempt: i64,
     pub(super) crashes: i64,
     pub(super) suspect: bool,
+    /// Token of the last run.
+    pub(super) run: i64,
+    /// When the last run started, if it did.
+    pub(super) started_ms: Option<i64>,
 }
 
 impl Detour {
@@ -35,6 +39,7 @@ impl Detour {
         self.attempt > 0
             || self.crashes > 0
             || self.suspect
+            || self.started_ms.is_some()
             || matches!(self.why, Some(Why::Retry | Why::Snooze))
     }
 }
@@ -49,6 +54,7 @@ pub(super) struct Body {
     pub(super) due_ms: i64,
     pub(super) delay_ms: i64,
     pub(super) max_crashes: i64,
+    pub(super) expires_ms: Option<i64>,
     pub(super) result_ttl_ms: Option<i64>,
     pub(super) unique_key: Option<String>,
     pub(super) detour: Option<Detour>,
@@ -149,7 +155,8 @@ pub(super) fn body(connection: &Connection, seq: i64) -> rusqlite::Result<Option
     connection
         .prepare_cached(
             "SELECT job.id, lane, priority, job.due_ms, delay_ms, max_crashes, result_ttl_ms,
-                    unique_key, detour.due_ms, why, pending, attempt, crashes, suspect
+                    unique_key, expires_ms,
+                    detour.due_ms, why, pending, attempt, crashes, suspect, run, started_ms
              FROM job LEFT JOIN detour ON detour.seq = job.seq WHERE job.seq = ?1",
         )?
         .query_row([seq], |row| {
@@ -163,13 +170,14 @@ pub(super) fn body(connection: &Connection, seq: i64) -> rusqlite::Result<Option
                 max_crashes: row.get(5)?,
                 result_ttl_ms: row.get(6)?,
                 unique_key: row.get(7)?,
-                detour: detour(row, 8)?,
+                expires_ms: row.get(8)?,
+                detour: detour(row, 9)?,
             })
         })
         .optional()
 }
 
-/// Read the six columns of a left-joined `detour` row.
+/// Read the eight columns of a left-joined `detour` row.
 pub(super) fn detour(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Option<Detour>> {
     let Some(due_ms) = row.get::<_, Option<i64>>(first)? else {
         return Ok(None);
@@ -181,6 +189,8 @@ pub(super) fn detour(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<
         attempt: row.get(first + 3)?,
         crashes: row.get(first + 4)?,
         suspect: row.get(first + 5)?,
+        run: row.get(first + 6)?,
+        started_ms: row.get(first + 7)?,
     }))
 }
 
@@ -263,6 +273,16 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    /// Put a job that was claimed back among those that may be claimed, where it was before.
+    pub(super) fn make_ready_again(&mut self, body: &Body, carried: Detour) -> Outcome<()> {
+        self.set_detour(body.seq, &carried)?;
+        if let Some(expires_ms) = body.expires_ms.filter(|_| !carried.has_run()) {
+            // Its time may have come and gone while it was claimed.
+            self.set_timer(timer::EXPIRE, expires_ms, body.seq)?;
+        }
+        self.make_ready(body.seq, body.lane, body.priority, carried.due_ms)
+    }
+
     /// Let a job wait until `due_ms`.
     pub(super) fn make_scheduled(
         &mut self,
@@ -289,7 +309,9 @@ impl Transaction<'_> {
     /// Write what the job carries from now on.
     pub(super) fn set_detour(&self, seq: i64, detour: &Detour) -> Outcome<()> {
         self.connection
-            .prepare_cached("INSERT OR REPLACE INTO detour VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+            .prepare_cached(
+                "INSERT OR REPLACE INTO detour VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?
             .execute(params![
                 seq,
                 detour.due_ms,
@@ -297,7 +319,9 @@ impl Transaction<'_> {
                 detour.pending,
                 detour.attempt,
                 detour.crashes,
-                detour.suspect
+                detour.suspect,
+                detour.run,
+                detour.started_ms
             ])?;
         Ok(())
     }

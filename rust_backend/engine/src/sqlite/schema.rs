@@ -109,7 +109,9 @@ CREATE TABLE detour (
     pending INTEGER NOT NULL,
     attempt INTEGER NOT NULL,
     crashes INTEGER NOT NULL,
-    suspect INTEGER NOT NULL
+    suspect INTEGER NOT NULL,
+    run INTEGER NOT NULL,
+    started_ms INTEGER
 ) STRICT;
 CREATE TABLE running (
     seq INTEGER PRIMARY KEY,

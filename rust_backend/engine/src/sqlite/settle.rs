@@ -72,7 +72,11 @@ pub(super) fn run(
         .started_ago_ms
         .map(|ago| now_ms - ago)
         .or(started_ms);
-    let carried = body.carried();
+    let carried = Detour {
+        run: settlement.lease.token,
+        started_ms,
+        ..body.carried()
+    };
     let held = Held {
         body,
         place,
@@ -127,6 +131,10 @@ fn apply(
     };
     write_history(transaction, session, &held, report, now_ms)?;
     transaction.take_from(&held.body, &held.place)?;
+    let held = match report {
+        Report::Retry { kind, .. } | Report::Dead { kind, .. } => held.charged(*kind),
+        _ => held,
+    };
     if let Some(reason) = cancelled {
         return end(
             transaction,
@@ -148,10 +156,7 @@ fn apply(
             Some((result, serializer)),
             now_ms,
         ),
-        Report::Dead { kind, .. } => {
-            let held = held.charged(*kind);
-            end(transaction, session, &held, State::Dead, None, None, now_ms)
-        }
+        Report::Dead { .. } => end(transaction, session, &held, State::Dead, None, None, now_ms),
         Report::Cancelled { reason } => end(
             transaction,
             session,
@@ -162,7 +167,6 @@ fn apply(
             now_ms,
         ),
         Report::Retry { kind, delay_ms, .. } => {
-            let held = held.charged(*kind);
             if *kind == ErrorKind::Crash && held.carried.crashes >= held.body.max_crashes {
                 return end(transaction, session, &held, State::Dead, None, None, now_ms);
             }
@@ -183,12 +187,7 @@ fn apply(
             now_ms,
             *delay_ms,
         ),
-        Report::Release { .. } => transaction.make_ready(
-            held.body.seq,
-            held.body.lane,
-            held.body.priority,
-            held.body.due(),
-        ),
+        Report::Release { .. } => transaction.make_ready_again(&held.body, held.carried),
     }
 }
 

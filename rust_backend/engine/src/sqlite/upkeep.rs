@@ -31,7 +31,6 @@ pub(super) struct Registered {
     pub(super) id: String,
     pub(super) pid: i64,
     pub(super) namespace: i64,
-    pub(super) queues: Option<Vec<String>>,
     pub(super) tasks: Vec<String>,
 }
 
@@ -52,27 +51,19 @@ pub(super) fn look(
     steady_ms: i64,
 ) -> Outcome<Findings> {
     let workers = registered(connection)?;
-    let next_timers = [timer::PROMOTE, timer::EXPIRE, timer::PRUNE]
-        .into_iter()
-        .map(|kind| next_timer(connection, kind))
-        .collect::<Outcome<Vec<_>>>()?;
-    let next = next_timers.into_iter().flatten().min();
+    let next_due_ms = next_due(connection, now_ms, steady_ms)?;
     let cascade: bool =
         connection.query_row("SELECT EXISTS (SELECT 1 FROM cascade)", [], |row| {
             row.get(0)
         })?;
-    // Not a hot statement: once a second at most, over the jobs that are running.
-    let lease_over: bool = connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM running WHERE deadline_ms <= ?1)")?
-        .query_row([steady_ms], |row| row.get(0))?;
     let unknown_tasks = match super::transaction::namespace(connection, namespace)? {
         Some(namespace) => unknown_tasks(connection, lanes, namespace, &workers)?,
         None => Vec::new(),
     };
     Ok(Findings {
         workers,
-        work: cascade || lease_over || next.is_some_and(|at_ms| at_ms <= now_ms),
-        next_due_ms: next.map(|at_ms| (at_ms - now_ms).max(0)),
+        work: cascade || next_due_ms == Some(0),
+        next_due_ms,
         unknown_tasks,
     })
 }
@@ -96,16 +87,23 @@ pub(super) fn run(
     reply.expired = expire(transaction, now_ms, budget)?;
     reply.pruned = prune(transaction, now_ms, budget)?;
     continue_cascades(transaction, now_ms, budget)?;
-    let next = [timer::PROMOTE, timer::EXPIRE, timer::PRUNE]
-        .into_iter()
-        .map(|kind| next_timer(transaction.connection, kind))
-        .collect::<Outcome<Vec<_>>>()?;
-    reply.next_due_ms = next
-        .into_iter()
-        .flatten()
-        .min()
-        .map(|at_ms| (at_ms - now_ms).max(0));
+    reply.next_due_ms = next_due(transaction.connection, now_ms, steady_ms)?;
     Ok(reply)
+}
+
+/// How long until there is something to do: a timer, or the end of a lease.
+fn next_due(connection: &Connection, now_ms: i64, steady_ms: i64) -> Outcome<Option<i64>> {
+    let mut next: Option<i64> = None;
+    for kind in [timer::PROMOTE, timer::EXPIRE, timer::PRUNE] {
+        let left = next_timer(connection, kind)?.map(|at_ms| (at_ms - now_ms).max(0));
+        next = next.into_iter().chain(left).min();
+    }
+    // Not a hot statement: once a second at most, over the jobs that are running.
+    let deadline: Option<i64> = connection
+        .prepare_cached("SELECT min(deadline_ms) FROM running")?
+        .query_row([], |row| row.get(0))?;
+    let left = deadline.map(|deadline_ms| (deadline_ms - steady_ms).max(0));
+    Ok(next.into_iter().chain(left).min())
 }
 
 /// The earliest time of one kind.
@@ -135,6 +133,7 @@ pub(super) fn promote(
         let due_ms = body.due();
         transaction.make_ready(*seq, body.lane, body.priority, due_ms)?;
     }
+    // A promoted job cannot have been deleted, so each row was one.
     Ok(due.len())
 }
 
@@ -159,11 +158,12 @@ fn expire(transaction: &mut Transaction<'_>, now_ms: i64, budget: usize) -> Outc
 
 fn prune(transaction: &mut Transaction<'_>, now_ms: i64, budget: usize) -> Outcome<usize> {
     let due = take_due(transaction.connection, timer::PRUNE, now_ms, budget)?;
-    for (at_ms, seq) in &due {
-        drop_timer(transaction.connection, timer::PRUNE, *at_ms, *seq)?;
-        super::control::delete(transaction, *seq)?;
+    let mut pruned = 0;
+    for (at_ms, seq) in due {
+        drop_timer(transaction.connection, timer::PRUNE, at_ms, seq)?;
+        pruned += usize::from(super::control::delete(transaction, seq)?);
     }
-    Ok(due.len())
+    Ok(pruned)
 }
 
 fn continue_cascades(transaction: &mut Transaction<'_>, now_ms: i64, budget: usize) -> Outcome<()> {
@@ -340,11 +340,16 @@ fn take_back(
         started_ms: job.started_ms,
     };
     transaction.take_from(&body, &place)?;
-    let mut carried = body.carried();
+    let mut carried = Detour {
+        run: job.token,
+        started_ms: job.started_ms,
+        ..body.carried()
+    };
     if let Some(crash) = crash {
         note_crash(transaction, &body, job, crash, carried.attempt, now_ms)?;
         carried.crashes += i64::from(crash.blame == Blame::Charged);
         carried.suspect |= crash.blame != Blame::Spared;
+        carried.started_ms.get_or_insert(now_ms);
     }
     if let Some(reason) = asked {
         let ending = ending(job, State::Cancelled, Some(&reason), now_ms);
@@ -354,16 +359,7 @@ fn take_back(
     if charged && carried.crashes >= body.max_crashes {
         return transaction.finish(&body, carried, &ending(job, State::Dead, None, now_ms));
     }
-    if crash.is_some() {
-        transaction.set_detour(
-            job.seq,
-            &Detour {
-                why: None,
-                ..carried
-            },
-        )?;
-    }
-    transaction.make_ready(job.seq, body.lane, body.priority, body.due())
+    transaction.make_ready_again(&body, carried)
 }
 
 fn note_crash(
@@ -430,10 +426,10 @@ pub(super) fn release_all(
     now_ms: i64,
 ) -> Outcome<()> {
     for job in held_by(transaction.connection, worker)? {
-        take_back(transaction, &job, None, now_ms)?;
         if job.started {
             note_interruption(transaction, &job, worker_id, now_ms)?;
         }
+        take_back(transaction, &job, None, now_ms)?;
     }
     transaction
         .connection
@@ -445,7 +441,7 @@ pub(super) fn release_all(
 /// Every registered worker of the file.
 pub(super) fn registered(connection: &Connection) -> Outcome<Vec<Registered>> {
     let mut statement =
-        connection.prepare_cached("SELECT row, id, pid, namespace, queues, tasks FROM worker")?;
+        connection.prepare_cached("SELECT row, id, pid, namespace, tasks FROM worker")?;
     let workers = statement
         .query_map([], |row| {
             Ok(Registered {
@@ -453,17 +449,14 @@ pub(super) fn registered(connection: &Connection) -> Outcome<Vec<Registered>> {
                 id: row.get(1)?,
                 pid: row.get(2)?,
                 namespace: row.get(3)?,
-                queues: row
-                    .get::<_, Option<String>>(4)?
-                    .map(|text| session::split(&text)),
-                tasks: session::split(&row.get::<_, String>(5)?),
+                tasks: session::split(&row.get::<_, String>(4)?),
             })
         })?
         .collect::<Result<_, _>>()?;
     Ok(workers)
 }
 
-/// Tasks with ready jobs that no registered worker would take.
+/// Tasks with ready jobs that no registered worker knows.
 fn unknown_tasks(
     connection: &Connection,
     lanes: &Lanes,
@@ -481,15 +474,10 @@ fn unknown_tasks(
         else {
             continue;
         };
-        let taken = workers.iter().any(|worker| {
-            worker.namespace == namespace
-                && worker
-                    .queues
-                    .as_ref()
-                    .is_none_or(|queues| queues.contains(&lane.queue))
-                && worker.tasks.contains(&lane.task)
-        });
-        if !taken && !unknown.contains(&lane.task) {
+        let known = workers
+            .iter()
+            .any(|worker| worker.namespace == namespace && worker.tasks.contains(&lane.task));
+        if !known && !unknown.contains(&lane.task) {
             unknown.push(lane.task.clone());
         }
     }

@@ -1,23 +1,19 @@
-//! Connections: how they are opened, and the one that writes.
+//! The one connection that writes, and how it commits.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::Connection;
 
 use super::commit::{Committer, Sync};
-use super::failure::{self, Failure, Outcome};
+use super::failure::{self, Outcome};
 use super::file::DatabaseFile;
 use super::lanes::Lanes;
-use super::schema;
+use super::opening::{PAGE_SIZE, log_of};
 use super::transaction::{Pending, Transaction};
 use crate::error::{EngineError, Result};
-use crate::platform;
 
-/// More than the engine has statements, so that each is compiled once per connection.
-const STATEMENTS: usize = 160;
 /// The pause between two tries for a write lock that another process holds.
 const BUSY_STEP: Duration = Duration::from_micros(500);
 /// A lock that is away for longer than this keeps workers from renewing their leases.
@@ -25,8 +21,6 @@ const OUTAGE: Duration = Duration::from_millis(100);
 /// How long they have for it when the lock is back, before a lease that ended is acted on. Longer
 /// than the longest pause between two tries of a dispatcher.
 const RECOVERY: Duration = Duration::from_secs(3);
-/// Bytes of a database page. Large pages hold more narrow rows per write.
-const PAGE_SIZE: i64 = 8_192;
 /// A write-ahead log of this many pages is started over, under the write lock: 128 MiB.
 const LOG_LIMIT: i64 = 16_384;
 
@@ -183,13 +177,6 @@ impl Committer for DatabaseFile {
     }
 }
 
-/// The write-ahead log of a database.
-fn log_of(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
-    PathBuf::from(name)
-}
-
 /// The length of the write-ahead log in pages, by the size of its file.
 fn log_pages(path: &Path) -> i64 {
     std::fs::metadata(log_of(path)).map_or(0, |facts| {
@@ -201,149 +188,4 @@ fn log_pages(path: &Path) -> i64 {
 /// commit tries again.
 fn start_log_over(connection: &Connection) {
     let _ = connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
-}
-
-/// The writing connection of a file, created if there is none.
-pub(super) fn open_writer(path: &Path, busy_timeout: Duration) -> Result<Connection> {
-    if !path.exists() {
-        refuse_orphaned_log(path)?;
-        create(path)?;
-    }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let answer = Connection::open_with_flags(path, flags)
-        .map_err(Failure::from)
-        .and_then(|connection| prepare_file(connection, path, busy_timeout));
-    answer.map_err(|failure| match failure {
-        Failure::Refused(error) => error,
-        Failure::Sqlite(error) => failure::describe(path, &error),
-    })
-}
-
-/// A log without its database: the database was deleted or moved, perhaps while it is in use. A new
-/// file in its place would destroy what the log holds.
-fn refuse_orphaned_log(path: &Path) -> Result<()> {
-    let log = log_of(path);
-    if std::fs::metadata(&log).is_ok_and(|facts| facts.len() > 0) {
-        return Err(EngineError::Path {
-            path: path.to_path_buf(),
-            problem: format!(
-                "the database is missing but its log {} is there: put the database back, or stop \
-                 every process that uses it and remove the log and the -shm file",
-                log.display()
-            ),
-        });
-    }
-    Ok(())
-}
-
-/// Create the file so that only its owner can read it.
-fn create(path: &Path) -> Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .map(drop)
-        .or_else(|error| match error.kind() {
-            std::io::ErrorKind::AlreadyExists => Ok(()),
-            _ => Err(EngineError::ReadOnly {
-                path: path.to_path_buf(),
-                detail: error.to_string(),
-            }),
-        })
-}
-
-fn prepare_file(
-    connection: Connection,
-    path: &Path,
-    busy_timeout: Duration,
-) -> Outcome<Connection> {
-    // Only while opening: afterwards `Writer::begin` waits by itself.
-    connection.busy_timeout(busy_timeout)?;
-    settle(&connection)?;
-    if connection.is_readonly(rusqlite::MAIN_DB)? {
-        let detail = "it can be opened only for reading".to_owned();
-        return Err(EngineError::ReadOnly {
-            path: path.to_path_buf(),
-            detail,
-        }
-        .into());
-    }
-    let kind = schema::recognise(&connection, path)?;
-    if kind == schema::Kind::Empty {
-        connection.pragma_update(None, "page_size", PAGE_SIZE)?;
-    }
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    let transaction =
-        rusqlite::Transaction::new_unchecked(&connection, TransactionBehavior::Immediate)?;
-    // Looked at again under the lock: another process may have created the tables meanwhile.
-    if schema::recognise(&transaction, path)? == schema::Kind::Empty {
-        schema::create(&transaction)?;
-    }
-    begin_epoch(&transaction)?;
-    transaction.commit()?;
-    connection.busy_timeout(Duration::ZERO)?;
-    Ok(connection)
-}
-
-/// The first opener of a boot ends every lease of the boot before and raises the epoch of tokens,
-/// so that a power cut, which can undo the last claims, never leads to a token being reissued.
-fn begin_epoch(connection: &Connection) -> Outcome<()> {
-    let Ok(boot) = platform::boot_id() else {
-        return Ok(());
-    };
-    let known: Vec<u8> = connection.query_row("SELECT id FROM boot", [], |row| row.get(0))?;
-    if known != boot {
-        connection.execute("UPDATE boot SET id = ?1", [boot])?;
-        connection.execute(
-            "UPDATE counter SET value = ((value >> 32) + 1) << 32 WHERE name = ?1",
-            [schema::counter::TOKEN],
-        )?;
-        connection.execute("UPDATE running SET deadline_ms = 0", [])?;
-    }
-    Ok(())
-}
-
-/// A connection that cannot write.
-pub(super) fn open_reader(path: &Path) -> Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    Connection::open_with_flags(path, flags)
-        .and_then(|connection| {
-            connection.busy_timeout(Duration::from_secs(5))?;
-            settle(&connection)?;
-            Ok(connection)
-        })
-        .map_err(|error| failure::describe(path, &error))
-}
-
-/// A connection for the checkpointer, which writes only what others have committed.
-pub(super) fn open_checkpointer(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    settle(&connection)?;
-    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    Ok(connection)
-}
-
-/// A private store in memory.
-pub(super) fn open_memory() -> rusqlite::Result<Connection> {
-    let connection = Connection::open_in_memory()?;
-    settle(&connection)?;
-    schema::create(&connection)?;
-    Ok(connection)
-}
-
-/// What every connection gets: a hostile schema can run nothing, and no page is mapped.
-fn settle(connection: &Connection) -> rusqlite::Result<()> {
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    connection.pragma_update(None, "cell_size_check", true)?;
-    connection.pragma_update(None, "mmap_size", 0)?;
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    connection.pragma_update(None, "cache_size", -16_384)
 }
