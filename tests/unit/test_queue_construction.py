@@ -93,7 +93,7 @@ def test_paths_with_special_characters_are_taken_literally(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match=r"^db_path: .*file"):
+    with pytest.raises(StorageError, match=r"^path: .*file"):
         Queue(tmp_path / "file" / "sub" / "x.db").stats()
 
 
