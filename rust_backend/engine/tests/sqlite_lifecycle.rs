@@ -625,3 +625,19 @@ fn progress_and_log_lines_belong_to_the_current_run() {
         Err(EngineError::Invalid { .. })
     ));
 }
+
+#[test]
+fn a_child_that_was_due_at_its_enqueue_waits_for_no_wall_clock() {
+    let bench = Bench::new();
+    let parent = bench.enqueue(job());
+    let child = bench.enqueue(NewJob {
+        depends_on: vec![Dependency::Id(parent)],
+        ..job()
+    });
+    let worker = bench.worker();
+    let claimed = bench.claim(&worker, 1);
+    bench.clock.set_wall(1_700_000_000_000 - 3_600_000);
+    bench.settle(&worker, &claimed[0], success());
+    assert_eq!(bench.job(child).state, State::Ready);
+    bench.store.check().unwrap();
+}

@@ -427,6 +427,7 @@ fn store(
         id,
         lane,
         priority: job.priority,
+        created_ms: now_ms,
         due_ms,
         delay_ms: job.delay_ms,
         max_crashes: job.max_crashes,

@@ -117,7 +117,7 @@ impl Transaction<'_> {
                 continue;
             }
             self.count(body.lane, code::BLOCKED, -1);
-            let due_ms = body.due_ms.max(now_ms.saturating_add(body.delay_ms));
+            let due_ms = body.given_due().max(now_ms.saturating_add(body.delay_ms));
             if due_ms > now_ms {
                 self.set_detour(
                     child,

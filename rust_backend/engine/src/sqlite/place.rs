@@ -51,6 +51,7 @@ pub(super) struct Body {
     pub(super) id: JobId,
     pub(super) lane: i64,
     pub(super) priority: i64,
+    pub(super) created_ms: i64,
     pub(super) due_ms: i64,
     pub(super) delay_ms: i64,
     pub(super) max_crashes: i64,
@@ -61,6 +62,16 @@ pub(super) struct Body {
 }
 
 impl Body {
+    /// The due time that the caller gave, if any: a job that was due at its enqueue waits for no
+    /// time, even if the wall clock is set back later.
+    pub(super) fn given_due(&self) -> i64 {
+        if self.due_ms > self.created_ms {
+            self.due_ms
+        } else {
+            i64::MIN
+        }
+    }
+
     /// When the job may start.
     pub(super) fn due(&self) -> i64 {
         self.detour.map_or(self.due_ms, |detour| detour.due_ms)
@@ -155,7 +166,7 @@ pub(super) fn body(connection: &Connection, seq: i64) -> rusqlite::Result<Option
     connection
         .prepare_cached(
             "SELECT job.id, lane, priority, job.due_ms, delay_ms, max_crashes, result_ttl_ms,
-                    unique_key, expires_ms,
+                    unique_key, expires_ms, created_ms,
                     detour.due_ms, why, pending, attempt, crashes, suspect, run, started_ms
              FROM job LEFT JOIN detour ON detour.seq = job.seq WHERE job.seq = ?1",
         )?
@@ -171,7 +182,8 @@ pub(super) fn body(connection: &Connection, seq: i64) -> rusqlite::Result<Option
                 result_ttl_ms: row.get(6)?,
                 unique_key: row.get(7)?,
                 expires_ms: row.get(8)?,
-                detour: detour(row, 9)?,
+                created_ms: row.get(9)?,
+                detour: detour(row, 10)?,
             })
         })
         .optional()
