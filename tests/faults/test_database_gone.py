@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 
 import pytest
-from taskito_processes import RemoteError
+from taskito_processes import RemoteError, report
 
 pytestmark = pytest.mark.process
 
@@ -27,18 +25,18 @@ def waits(key):
 
 
 def files_of(database):
-    names = (database, f"{database}-wal", f"{database}-shm")
-    return [name for name in map(os.fspath, names) if os.path.exists(name)]
+    paths = [database.with_name(database.name + ending) for ending in ("", "-wal", "-shm")]
+    return [path for path in paths if path.exists()]
 
 
 def delete(app, tmp_path, application):
-    for name in files_of(app.database):
-        os.unlink(name)
+    for path in files_of(app.database):
+        path.unlink()
 
 
 def move_away(app, tmp_path, application):
-    for name in files_of(app.database):
-        shutil.move(name, tmp_path)
+    for path in files_of(app.database):
+        path.rename(tmp_path / path.name)
 
 
 def replace(app, tmp_path, application):
@@ -48,15 +46,13 @@ def replace(app, tmp_path, application):
     console.ask("work.delay('of the other').id")
     console.process.close()
     delete(app, tmp_path, application)
-    for name in files_of(other.database):
-        os.replace(name, name.replace(str(other.database), str(app.database)))
+    for path in files_of(other.database):
+        path.rename(app.folder / path.name)
 
 
 @pytest.mark.parametrize("busy", [False, True])
 @pytest.mark.parametrize("change", [delete, move_away, replace])
-def test_a_worker_whose_database_is_gone_ends_with_the_reason(
-    application, tmp_path, change, busy
-):
+def test_a_worker_whose_database_is_gone_ends_with_the_reason(application, tmp_path, change, busy):
     app = application(TASKS)
     worker = app.worker("--drain-timeout", "1")
     producer = app.console("producer")
@@ -69,7 +65,7 @@ def test_a_worker_whose_database_is_gone_ends_with_the_reason(
     began = time.monotonic()
     status = worker.wait(2 * WITHIN)
     taken = time.monotonic() - began
-    print(f"ended after {taken:.2f} s")
+    report(f"ended after {taken:.2f} s")
     assert status == 1, worker.log()
     assert taken <= WITHIN
     reason = worker.log().splitlines()[-1]
@@ -96,7 +92,7 @@ def test_a_database_that_is_missing_beside_its_log_is_not_made_anew(application)
     app.ask("work.delay('before').result(timeout=10)")
     worker.kill()
     app.database.unlink()
-    assert os.path.getsize(f"{app.database}-wal") > 0
+    assert app.database.with_name("tasks.db-wal").stat().st_size > 0
     with pytest.raises(RemoteError, match="log"):
         app.console("late").ask("work.delay('after').id")
     assert not app.database.exists()

@@ -6,7 +6,7 @@ import re
 import signal
 
 import pytest
-from taskito_processes import wait_until
+from taskito_processes import report, wait_until
 
 pytestmark = pytest.mark.process
 
@@ -39,7 +39,7 @@ def quick(key):
 
 
 def refused(worker, job_id):
-    return re.search(rf"(stale|lost)[^\n]*{job_id}", worker.log())
+    return re.search(rf"WARNING[^\n]*{job_id}", worker.log())
 
 
 @pytest.mark.parametrize("task", ["succeeds", "fails"])
@@ -55,7 +55,7 @@ def test_the_outcome_of_a_worker_that_lost_its_lease_is_refused(application, tas
     [first, second] = app.evidence.wait_for("start", "key", times=2)
     assert (first.pid, second.pid) == (stopped.pid, other.pid)
     assert second.token > first.token
-    print(f"taken over {second.at - first.at:.2f} s after the start, with a lease of 1 s")
+    report(f"taken over {second.at - first.at:.2f} s after the start, with a lease of 1 s")
     if second_ends == "before":
         app.create("second")
         app.wait_for_status(job_id, "complete")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from taskito_processes import report
 
 pytestmark = pytest.mark.process
 
@@ -74,5 +75,5 @@ def test_a_delay_succeeds_when_the_lock_is_given_back(application):
 @pytest.mark.timing
 def test_a_delay_that_waits_for_the_lock_does_not_stall_other_threads(application):
     found = delay_while_the_lock_is_held(application(TASKS), HOLD)
-    print(f"longest pause of another thread: {found['longest'] * 1e3:.1f} ms")
+    report(f"longest pause of another thread: {found['longest'] * 1e3:.1f} ms")
     assert found["longest"] <= SLACK * PAUSE_BOUND

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 
@@ -33,9 +32,9 @@ connection.close()
 def fingerprint(path):
     """What changes if anybody touches the file, or leaves something beside it."""
     facts = path.stat()
-    beside = sorted(name for name in os.listdir(path.parent) if name.startswith(path.name))
+    beside = sorted(other.name for other in path.parent.glob(f"{path.name}*"))
     if path.is_dir():
-        return sorted(os.listdir(path)), beside
+        return sorted(path.iterdir()), beside
     return hashlib.sha256(path.read_bytes()).hexdigest(), facts.st_mtime_ns, facts.st_mode, beside
 
 
@@ -102,7 +101,7 @@ def test_a_folder_that_cannot_be_written_is_refused(application, tmp_path):
     folder.chmod(0o500)
     try:
         assert_refused(app, "DatabaseReadOnlyError", "permission", obeys_permissions=True)
-        assert os.listdir(folder) == []
+        assert not list(folder.iterdir())
     finally:
         folder.chmod(0o700)
 

@@ -6,7 +6,7 @@ import statistics
 import time
 
 import pytest
-from taskito_processes import wait_until
+from taskito_processes import report, wait_until
 from taskito_processes.system import bytes_written, cpu_seconds
 
 pytestmark = pytest.mark.process
@@ -45,7 +45,7 @@ def test_a_job_starts_in_an_idle_worker_within_milliseconds(application):
         if number >= 0:
             delays.append(start.at - began)
     median = statistics.median(delays)
-    print(f"enqueue to start: median {median * 1e3:.2f} ms, longest {max(delays) * 1e3:.2f} ms")
+    report(f"enqueue to start: median {median * 1e3:.2f} ms, longest {max(delays) * 1e3:.2f} ms")
     assert median <= SLACK * MEDIAN_BOUND
 
 
@@ -61,7 +61,7 @@ def test_a_result_reaches_the_caller_within_milliseconds(application):
         if number >= 0:
             times.append(taken)
     median = statistics.median(times)
-    print(f"enqueue to result: median {median * 1e3:.2f} ms, longest {max(times) * 1e3:.2f} ms")
+    report(f"enqueue to result: median {median * 1e3:.2f} ms, longest {max(times) * 1e3:.2f} ms")
     assert median <= SLACK * MEDIAN_BOUND
 
 
@@ -74,7 +74,7 @@ def test_an_idle_worker_uses_less_than_a_hundredth_of_a_core(application):
     before, seconds = cpu_seconds(worker.pid), 5.0
     time.sleep(seconds)
     share = (cpu_seconds(worker.pid) - before) / seconds
-    print(f"an idle worker uses {share:.2%} of a core")
+    report(f"an idle worker uses {share:.2%} of a core")
     assert share <= SLACK * 0.01
 
 

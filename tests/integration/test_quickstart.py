@@ -13,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.process
 
 AT_A_TIME = 4
-ROUNDS = 25
+ROUNDS = 10
 
 QUICKSTART = """\
 from taskito import Queue
@@ -108,13 +108,7 @@ def test_the_quickstart_in_a_coroutine_prints_5_and_ends_without_a_word(tmp_path
     run_rounds(tmp_path, program, 12)
 
 
-def test_the_quickstart_leaves_a_queue_that_another_process_can_use(tmp_path):
-    for _ in range(3):
-        ended = run_once(tmp_path / "once", QUICKSTART)
-        assert ended == (0, "5\n", "")
-        (tmp_path / "once").rename(tmp_path / "next")
-        (tmp_path / "next" / "quickstart.py").unlink()
-        again = QUICKSTART.replace("tasks.db", str(tmp_path / "next" / "tasks.db"))
-        assert run_once(tmp_path / "again", again) == (0, "5\n", "")
-        for folder in ("again", "next"):
-            subprocess.run(["rm", "-r", str(tmp_path / folder)], check=True)
+def test_the_quickstart_leaves_a_database_that_it_can_use_again(tmp_path):
+    again = QUICKSTART.replace("tasks.db", str(tmp_path / "tasks.db"))
+    for number in range(3):
+        assert run_once(tmp_path / str(number), again) == (0, "5\n", "")

@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+from taskito_processes import report
 
 pytestmark = pytest.mark.process
 
@@ -48,7 +49,7 @@ def test_sigterm_ends_a_worker_whose_task_is_longer_than_the_drain_timeout(appli
     began = time.monotonic()
     status = worker.wait(20)
     taken = time.monotonic() - began
-    print(f"gone {taken:.2f} s after SIGTERM, with a drain timeout of 1 s")
+    report(f"gone {taken:.2f} s after SIGTERM, with a drain timeout of 1 s")
     assert taken <= 1 + 2 + TOLERANCE
     assert status == 0, worker.log()
     assert "stubborn" in worker.log(), "it does not say which task it left"
@@ -83,7 +84,7 @@ def test_a_signal_lets_running_tasks_end_and_starts_nothing_new(application, num
     app.evidence.wait_for("start", 0)
 
     worker.signal(number)
-    worker.wait_for_log(r"taskito\.worker: draining")
+    worker.wait_for_log(r"claims no more jobs")
     app.create("go")
     assert worker.wait(20) == 0, worker.log()
 
@@ -107,13 +108,13 @@ def test_a_second_signal_ends_the_worker_at_once(application, number):
     app.evidence.wait_for("start", "key")
 
     worker.signal(number)
-    worker.wait_for_log(r"taskito\.worker: draining")
+    worker.wait_for_log(r"claims no more jobs")
     assert worker.is_alive()
     worker.signal(number)
     began = time.monotonic()
     status = worker.wait(20)
     taken = time.monotonic() - began
-    print(f"gone {taken:.2f} s after the second signal")
+    report(f"gone {taken:.2f} s after the second signal")
     assert taken <= 2 + TOLERANCE
     assert status == 1, worker.log()
     assert "second signal" in worker.log()

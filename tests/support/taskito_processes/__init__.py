@@ -10,6 +10,7 @@ from taskito_processes.application import Application
 from taskito_processes.console import Console, RemoteError
 from taskito_processes.evidence import Event, Evidence
 from taskito_processes.processes import Process, Processes, wait_until
+from taskito_processes.report import report
 
 __all__ = [
     "Application",
@@ -19,5 +20,6 @@ __all__ = [
     "Process",
     "Processes",
     "RemoteError",
+    "report",
     "wait_until",
 ]

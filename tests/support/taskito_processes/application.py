@@ -48,6 +48,9 @@ def acknowledge(*ids):
 def exists(name):
     return os.path.exists(os.path.join(FOLDER, name))
 
+def create(name):
+    os.close(_open(name))
+
 def wait_for_file(name, timeout=120):
     deadline = time.monotonic() + timeout
     while not exists(name):
@@ -70,8 +73,8 @@ queue = Queue({arguments})
 class Application:
     """A module ``tasks`` with a ``queue``, in a folder of its own.
 
-    Its code finds ``note(event, key)``, ``acknowledge(*ids)``, ``wait_for_file(name)``,
-    ``is_first(key)``, ``exists(name)`` and ``queue``.
+    Its code finds ``note(event, key)``, ``acknowledge(*ids)``, ``create(name)``,
+    ``wait_for_file(name)``, ``exists(name)``, ``is_first(key)`` and ``queue``.
 
     Args:
         processes: Starts its processes.
@@ -123,7 +126,7 @@ class Application:
             command += ["--concurrency", str(concurrency)]
         process = self.processes.start(name, command, cwd=self.folder, environment=environment)
         if ready:
-            process.wait_for_log(r"taskito\.worker: started")
+            process.wait_for_log(r"taskito\.worker: worker \w+ started")
         return process
 
     def console(
@@ -174,7 +177,7 @@ class Application:
         assert done.returncode == status, f"taskito {words}: {done.returncode}\n{done.stderr}"
         return json.loads(done.stdout)
 
-    # Ground truth -----------------------------------------------------------------------------------
+    # Ground truth ---------------------------------------------------------------------------------
 
     def acknowledged(self) -> list[str]:
         """Return the ids that producers wrote down after the enqueue had returned."""

@@ -159,7 +159,8 @@ class Processes:
                 stderr=stream,
                 # Ctrl-C in the terminal of the tests is not meant for it.
                 start_new_session=True,
-                preexec_fn=_drop_file_capabilities if obeys_permissions else None,
+                # Calls one function of the C library, which another thread cannot have locked.
+                preexec_fn=_drop_file_capabilities if obeys_permissions else None,  # noqa: PLW1509
             )
         process = Process(name, popen, stderr)
         self._all.append(process)
