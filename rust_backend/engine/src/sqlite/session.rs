@@ -55,16 +55,13 @@ impl Session {
 
 /// Refuse a registration that cannot be kept.
 pub(super) fn validate(worker: &WorkerRegistration) -> Result<(), EngineError> {
-    let id_is_fine = (1..=64).contains(&worker.id.len())
+    let id_is_fine = worker.id.len() == 32
         && worker
             .id
             .bytes()
-            .all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f' | b'-'));
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     if !id_is_fine {
-        let problem = format!(
-            "{:?} must be 1 to 64 hexadecimal digits and dashes",
-            worker.id
-        );
+        let problem = format!("{:?} does not consist of 32 hexadecimal digits", worker.id);
         return Err(EngineError::invalid("id", problem));
     }
     if !(1..=86_400_000).contains(&worker.lease_ms) {
