@@ -304,7 +304,7 @@ fn record(
             started_ms,
         } => {
             job.run = token;
-            job.started_ms = started_ms;
+            job.started_ms = started_ms.or(job.started_ms);
             read_holder(connection, &mut job, seq, worker)?;
         }
         Place::Done(_) => read_ending(connection, &mut job, seq, depth)?,

@@ -72,10 +72,12 @@ pub(super) fn run(
         .started_ago_ms
         .map(|ago| now_ms - ago)
         .or(started_ms);
+    let before = body.carried();
     let carried = Detour {
         run: settlement.lease.token,
-        started_ms,
-        ..body.carried()
+        // A run that never started does not undo that an earlier one did.
+        started_ms: started_ms.or(before.started_ms),
+        ..before
     };
     let held = Held {
         body,

@@ -340,10 +340,11 @@ fn take_back(
         started_ms: job.started_ms,
     };
     transaction.take_from(&body, &place)?;
+    let before = body.carried();
     let mut carried = Detour {
         run: job.token,
-        started_ms: job.started_ms,
-        ..body.carried()
+        started_ms: job.started_ms.or(before.started_ms),
+        ..before
     };
     if let Some(crash) = crash {
         note_crash(transaction, &body, job, crash, carried.attempt, now_ms)?;
