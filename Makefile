@@ -55,6 +55,11 @@ lint: setup ## Check format, lints, types, the native module's stub and the dire
 	cd $(BUILD) && $(BIN)/python -m mypy.stubtest --mypy-config-file=../pyproject.toml taskito._core
 	$(call lint-imports)
 
+.PHONY: conformance
+conformance: export TASKITO_CONFORMANCE_PROFILE := thorough
+conformance: setup ## Run the conformance kit on every shipped backend, thoroughly; many minutes
+	$(PYTEST) -n $(PYTEST_WORKERS) --dist=worksteal -o timeout=1800 conformance
+
 .PHONY: smoke
 smoke: wheel ## Build the release wheel, install it alone and run the quickstart with it
 	rm -rf $(BUILD)/smoke
@@ -64,6 +69,8 @@ smoke: wheel ## Build the release wheel, install it alone and run the quickstart
 
 .PHONY: thorough
 thorough: export TASKITO_HYPOTHESIS_PROFILE := thorough
+thorough: export TASKITO_CONFORMANCE_PROFILE := thorough
+thorough: export TASKITO_THOROUGH := 1
 thorough: export PROPTEST_CASES := 4096
 thorough: lint ## Run lint and every test with many more examples; slow
 	$(call engine-tests)

@@ -11,6 +11,9 @@ from hypothesis import HealthCheck, settings
 
 import taskito
 
+# Prints what the conformance kit has checked; under pytest-xdist the main process has to load it.
+pytest_plugins = ["taskito.testing.conformance.scorecard"]
+
 # An example takes as long as the machine needs: neither a deadline nor "too slow" is a failure.
 _COMMON = {
     "deadline": None,

@@ -33,7 +33,7 @@ MAX_MILLISECONDS = (1 << 47) - 1
 
 _DURABILITIES = ("full", "normal", "off")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_WORKER_ID = re.compile(r"[0-9a-fA-F]{32}")
+_WORKER_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def check_name(field: str, value: object) -> None:

@@ -324,7 +324,8 @@ class Store:
         if child.pending or child.state is not JobState.BLOCKED:
             return
         now = self.clock.wall_ms()
-        due_ms = max(child.due_ms, now + child.spec.delay_ms)
+        # Not from the instant of its enqueue: the wall clock may have been set back since.
+        due_ms = max(child.spec.eta_ms or 0, now + child.spec.delay_ms)
         if due_ms > now:
             self.move(child, "delay", why=Why.DELAY, due_ms=due_ms)
         else:

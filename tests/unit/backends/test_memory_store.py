@@ -1,9 +1,8 @@
-"""What is particular to the memory store: sharing by name, closing, forks."""
+"""What is particular to the memory store: sharing by name, opening, forks."""
 
 from __future__ import annotations
 
 import os
-import threading
 
 import pytest
 
@@ -39,19 +38,6 @@ def test_a_named_store_is_shared_while_somebody_has_it_open():
         assert total(three) == 0
 
 
-def test_a_namespace_isolates():
-    with (
-        MemoryBackend("shared", BackendOptions(namespace="a")) as one,
-        MemoryBackend("shared", BackendOptions(namespace="b")) as two,
-    ):
-        [answer] = one.enqueue([JOB])
-        assert total(two) == 0
-        assert two.get([answer.id]) == [None]
-        [record] = one.get([answer.id])
-        assert record is not None
-        assert record.namespace == "a"
-
-
 def test_those_who_share_a_store_share_its_clock():
     clock = VirtualClock(1_800_000_000_000)
     with MemoryBackend("clocked", BackendOptions(clock=clock)), MemoryBackend("clocked"):
@@ -60,61 +46,19 @@ def test_those_who_share_a_store_share_its_clock():
             other.open()
 
 
-def test_the_first_operation_opens_and_close_refuses_the_next():
+def test_the_first_operation_opens():
     backend = MemoryBackend()
     backend.enqueue([JOB])
+    assert total(backend) == 1
     backend.close()
-    backend.close()
-    for operation in (
-        lambda: backend.enqueue([JOB]),
-        backend.counts,
-        lambda: backend.wait(0, 0),
-        lambda: backend.maintain(1),
-    ):
-        with pytest.raises(QueueClosedError, match="closed"):
-            operation()
     backend.open()
     assert total(backend) == 0
     backend.close()
 
 
-def test_close_wakes_who_waits():
-    backend = MemoryBackend()
-    backend.open()
-    raised = threading.Event()
-    waiting = threading.Event()
-
-    def wait():
-        waiting.set()
-        try:
-            backend.wait(0, 30)
-        except QueueClosedError:
-            raised.set()
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    waiting.wait(10)
-    backend.close()
-    thread.join(10)
-    assert raised.is_set()
-
-
 def test_options_in_the_url_are_refused():
     with pytest.raises(ConfigurationError, match="memory://name"):
         MemoryBackend.from_url("memory://name?size=3", BackendOptions())
-
-
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        (BackendOptions(namespace=""), "namespace"),
-        (BackendOptions(durability="most"), "durability"),
-        (BackendOptions(busy_timeout_ms=-1), "busy_timeout_ms"),
-    ],
-)
-def test_bad_options_are_named(options, named):
-    with pytest.raises(ConfigurationError, match=named):
-        MemoryBackend("", options)
 
 
 @pytest.mark.process
@@ -133,25 +77,6 @@ def test_a_store_that_was_opened_before_a_fork_is_refused_in_the_child():
                 os._exit(status)
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
-
-
-def test_many_threads_never_share_a_job():
-    with MemoryBackend() as backend:
-        ids = [answer.id for answer in backend.enqueue([JOB] * 400)]
-        taken: list[str] = []
-
-        def work(number):
-            worker = f"{number:032x}"
-            backend.register(params.WorkerRegistration(id=worker, pid=1, host="h", tasks=("add",)))
-            while jobs := backend.exchange(params.ExchangeRequest(worker=worker, want=7)).jobs:
-                taken.extend(job.lease.id for job in jobs)
-
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-        assert sorted(taken) == sorted(ids)
 
 
 def test_an_illegal_event_is_refused():

@@ -1,0 +1,43 @@
+"""The conformance kit: a backend proves itself with one import.
+
+Write a test module with a subclass of ``BackendConformance`` and run pytest::
+
+    class TestMine(BackendConformance):
+        @pytest.fixture
+        def backend_factory(self, tmp_path):
+            return lambda options: MyBackend(tmp_path / "jobs", options)
+
+``TASKITO_CONFORMANCE_PROFILE`` chooses how much is tried (``quick``, ``ci`` or ``thorough``);
+``TASKITO_CONFORMANCE_SCORECARD`` names a file for the scorecard as JSON, whose text ends the run.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite(
+    *(
+        f"taskito.testing.conformance.{module}"
+        for module in (
+            "budget",
+            "claims",
+            "concurrent",
+            "contract",
+            "crash",
+            "linearizability",
+            "model",
+            "observation",
+            "played_worker",
+            "round_trip",
+            "stateful",
+            "upkeep",
+        )
+    )
+)
+
+from taskito.testing.conformance.fixtures import BackendFactory  # noqa: E402 -- after the registration
+from taskito.testing.conformance.kit import BackendConformance  # noqa: E402
+from taskito.testing.conformance.profiles import Profile, current_profile  # noqa: E402
+from taskito.testing.conformance.topic import needs  # noqa: E402
+
+__all__ = ["BackendConformance", "BackendFactory", "Profile", "current_profile", "needs"]

@@ -1,0 +1,41 @@
+"""The class that the author of a backend subclasses."""
+
+from __future__ import annotations
+
+from taskito.testing.conformance.budget import BudgetStage
+from taskito.testing.conformance.concurrent import ConcurrentStage
+from taskito.testing.conformance.contract import ContractStage
+from taskito.testing.conformance.crash import CrashStage
+from taskito.testing.conformance.fixtures import KitFixtures
+from taskito.testing.conformance.round_trip import RoundTripStage
+from taskito.testing.conformance.stateful import StatefulStage
+
+__all__ = ["BackendConformance"]
+
+
+class BackendConformance(
+    ContractStage,
+    StatefulStage,
+    RoundTripStage,
+    ConcurrentStage,
+    CrashStage,
+    BudgetStage,
+    KitFixtures,
+):
+    """Every check of the kit, for one backend.
+
+    Subclass it in a test module with the fixture ``backend_factory`` and run pytest. What the two
+    optional fixtures ``open_elsewhere`` and ``shared_backend_factory`` are for, and what they
+    unlock, says ``KitFixtures``. A check is left out by overriding it with a reason::
+
+        @pytest.mark.skip(reason="the server rounds to seconds")
+        def test_an_eta_is_kept(self): ...
+
+    Example:
+        >>> import pytest
+        >>> from taskito.backends.memory import MemoryBackend
+        >>> class TestMemory(BackendConformance):
+        ...     @pytest.fixture
+        ...     def backend_factory(self):
+        ...         return lambda options: MemoryBackend("", options)
+    """

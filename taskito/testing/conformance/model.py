@@ -1,0 +1,363 @@
+"""The simplest possible model of a store: plain dicts, and the rules of the seam taken literally.
+
+Nothing here is fast, and nothing is shared with a backend. Which jobs may be claimed is a filter
+over all jobs; whether a key is held is a search through all jobs. Where the seam leaves something
+open (how a delay was rounded, who is blamed if leases of one worker end one after the other), the
+model holds ``None``, and ``observation`` takes over what the store did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from taskito.backends import params
+from taskito.backends.base import Clock
+from taskito.backends.params import FINAL_STATES, ErrorKind, JobState, Verdict, Why
+
+__all__ = ["WAITING", "Model", "ModelError", "ModelJob", "ModelWorker"]
+
+WAITING = frozenset({JobState.BLOCKED, JobState.SCHEDULED, JobState.READY})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelError:
+    """One entry of a history; ``detail`` is None where the store writes its own text."""
+
+    run: int
+    attempt: int
+    kind: ErrorKind
+    detail: bytes | None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class ModelJob:
+    """One job of the model.
+
+    Attributes:
+        number: Its place in the order of enqueueing.
+        due_ms: When it may start; None where the store decides.
+        lease_end_ms: Steady time at which the lease is over.
+        suspect: Whether it ran beside a crash; None where the seam leaves that open.
+        missing: Ids of the dependencies that are not complete.
+        blamed: Ids of which its reason names one, if it was cancelled because of a dependency.
+    """
+
+    id: str
+    number: int
+    spec: params.NewJob
+    state: JobState
+    created_ms: int
+    due_ms: int | None
+    expires_ms: int | None = None
+    why: Why | None = None
+    attempt: int = 0
+    crashes: int = 0
+    token: int = 0
+    worker: str = ""
+    lease_end_ms: int = 0
+    started: bool = False
+    ever_started: bool = False
+    started_ms: int | None = None
+    finished_ms: int = 0
+    suspect: bool | None = False
+    cancel_reason: str | None = None
+    reason: str | None = None
+    result: tuple[bytes, str] | None = None
+    progress: int | None = None
+    original_id: str | None = None
+    replayed_as: str | None = None
+    dependencies: tuple[str, ...] = ()
+    missing: set[str] = field(default_factory=set)
+    blamed: tuple[str, ...] = ()
+    errors: list[ModelError] = field(default_factory=list)
+    logs: list[tuple[int, str, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class ModelWorker:
+    """A registered worker.
+
+    Attributes:
+        partly_rescued: Set between a rescue of some of its runs and its next exchange.
+    """
+
+    registration: params.WorkerRegistration
+    partly_rescued: bool = False
+
+
+class Model:
+    """All that a store of one namespace promises to know.
+
+    Args:
+        clock: The clock that the store under test has, too.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.jobs: dict[str, ModelJob] = {}
+        self.workers: dict[str, ModelWorker] = {}
+        self.paused: set[str] = set()
+        self.enqueued = 0
+
+    def in_state(self, *states: JobState) -> Iterator[ModelJob]:
+        """Return the jobs in these states."""
+        return (job for job in self.jobs.values() if job.state in states)
+
+    def held_by(self, worker: str) -> list[ModelJob]:
+        """Return the jobs that a worker runs."""
+        return [job for job in self.in_state(JobState.RUNNING) if job.worker == worker]
+
+    # Enqueueing ---------------------------------------------------------------------------------
+
+    def holders(self, spec: params.NewJob) -> set[str]:
+        """Return the jobs because of which a new one would be a duplicate."""
+        return {
+            job.id
+            for job in self.jobs.values()
+            if (spec.id is not None and spec.id == job.id)
+            or (
+                spec.unique_key is not None
+                and spec.unique_key == job.spec.unique_key
+                and job.state not in FINAL_STATES
+            )
+            or (
+                spec.idempotency_key is not None
+                and spec.idempotency_key == job.spec.idempotency_key
+            )
+        }
+
+    def add(self, id: str, spec: params.NewJob, dependencies: tuple[str, ...]) -> ModelJob:
+        """Add a job that is no duplicate."""
+        now = self.clock.wall_ms()
+        self.enqueued += 1
+        parents = [self.jobs[parent] for parent in dict.fromkeys(dependencies)]
+        expires_ms = spec.expires_at_ms
+        if spec.expires_in_ms is not None:
+            expires_ms = now + spec.expires_in_ms
+        job = ModelJob(
+            id=id,
+            number=self.enqueued,
+            spec=spec,
+            state=JobState.READY,
+            created_ms=now,
+            due_ms=None,
+            expires_ms=expires_ms,
+            dependencies=tuple(parent.id for parent in parents),
+            missing={parent.id for parent in parents if parent.state is not JobState.COMPLETE},
+        )
+        self.jobs[id] = job
+        if any(parent.state in (JobState.DEAD, JobState.CANCELLED) for parent in parents):
+            job.blamed = job.dependencies
+            self.end(job, JobState.CANCELLED)
+        elif job.missing:
+            job.state = JobState.BLOCKED
+        else:
+            self._wait_for(job, max(spec.eta_ms or 0, now + spec.delay_ms))
+        return job
+
+    def replay(self, old: ModelJob, new_id: str) -> None:
+        """Add the job that runs a finished one again."""
+        spec = replace(
+            old.spec,
+            id=None,
+            delay_ms=0,
+            eta_ms=None,
+            expires_in_ms=None,
+            expires_at_ms=None,
+            unique_key=None,
+            idempotency_key=None,
+            depends_on=(),
+        )
+        self.add(new_id, spec, ()).original_id = old.id
+        old.replayed_as = new_id
+
+    # Attempts -----------------------------------------------------------------------------------
+
+    def holds(self, worker: str, lease: params.Lease) -> bool:
+        """Return whether nobody has ended this lease of this worker."""
+        job = self.jobs.get(lease.id)
+        return job is not None and (job.state, job.token, job.worker) == (
+            JobState.RUNNING,
+            lease.token,
+            worker,
+        )
+
+    def verdict(self, worker: str, lease: params.Lease) -> Verdict:
+        """Return the answer to a settlement under this lease; a deadline alone ends nothing."""
+        if lease.id not in self.jobs:
+            return Verdict.GONE
+        return Verdict.OK if self.holds(worker, lease) else Verdict.STALE
+
+    def candidates(self, worker: str, *, promote: bool) -> list[ModelJob]:
+        """Return every job that a worker could be given now, in the order of claims.
+
+        Args:
+            worker: Who asks.
+            promote: Whether the store looks at jobs that became due since the last upkeep.
+        """
+        now = self.clock.wall_ms()
+        who = self.workers[worker].registration
+        waiting = [
+            job
+            for job in self.jobs.values()
+            if (job.state is JobState.READY or (promote and self.is_due(job)))
+            and (who.queues is None or job.spec.queue in who.queues)
+            and job.spec.task in who.tasks
+            and job.spec.queue not in self.paused
+            and not self.is_expired(job)
+        ]
+        return sorted(waiting, key=lambda job: (-job.spec.priority, job.due_ms or now, job.number))
+
+    def claim(self, job: ModelJob, worker: str, token: int) -> None:
+        """Give a job to a worker."""
+        job.state, job.why = JobState.RUNNING, None
+        job.token, job.worker, job.started = token, worker, False
+        job.progress = None
+        self.renew(job)
+
+    def renew(self, job: ModelJob) -> None:
+        """Let a lease last for a full lease time from now."""
+        lease_ms = self.workers[job.worker].registration.lease_ms
+        job.lease_end_ms = self.clock.steady_ms() + lease_ms
+
+    def start(self, job: ModelJob, ago_ms: int) -> None:
+        """Note that an attempt has begun."""
+        job.started = job.ever_started = True
+        job.started_ms = self.clock.wall_ms() - ago_ms
+
+    def settle(self, job: ModelJob, outcome: params.Outcome) -> None:
+        """Do what an accepted outcome asks for."""
+        now = self.clock.wall_ms()
+        match outcome:
+            case params.OutcomeSuccess():
+                job.result = (outcome.result, outcome.serializer)
+                self.end(job, JobState.COMPLETE)
+            case params.OutcomeRetry():
+                self._remember(job, outcome.kind, outcome.error)
+                over = outcome.kind is ErrorKind.CRASH and job.crashes >= job.spec.max_crashes
+                if job.cancel_reason is not None:
+                    self.end(job, JobState.CANCELLED, job.cancel_reason)
+                elif over:
+                    self.end(job, JobState.DEAD)
+                else:
+                    self._go_on(job, Why.RETRY, now + outcome.delay_ms)
+            case params.OutcomeDead():
+                self._remember(job, outcome.kind, outcome.error)
+                self.end(job, JobState.DEAD)
+            case params.OutcomeCancelled():
+                self.end(job, JobState.CANCELLED, outcome.reason)
+            case params.OutcomeSnooze():
+                if job.cancel_reason is not None:
+                    self.end(job, JobState.CANCELLED, job.cancel_reason)
+                else:
+                    self._go_on(job, Why.SNOOZE, now + outcome.delay_ms)
+            case params.OutcomeRelease():
+                self.release(job, interrupted=outcome.interrupted)
+
+    def release(self, job: ModelJob, *, interrupted: bool) -> None:
+        """Give a job back without using an attempt."""
+        if interrupted:
+            self._remember(job, ErrorKind.INTERRUPTED, b"")
+        self.back_to_ready(job)
+
+    def unregister(self, worker: str) -> None:
+        """Take a worker away."""
+        for job in self.held_by(worker):
+            self.release(job, interrupted=job.started)
+        del self.workers[worker]
+
+    def back_to_ready(self, job: ModelJob) -> None:
+        """Put a running job where it was before its claim, or end it if that was asked for."""
+        if job.cancel_reason is not None:
+            self.end(job, JobState.CANCELLED, job.cancel_reason)
+        else:
+            job.state, job.started = JobState.READY, False
+
+    def crash(self, job: ModelJob) -> None:
+        """Write a crash of the present run, seen by the store, into the history."""
+        job.errors.append(ModelError(job.token, job.attempt, ErrorKind.CRASH, None))
+
+    def _remember(self, job: ModelJob, kind: ErrorKind, detail: bytes) -> None:
+        """Write a history entry, and count the attempt or the crash."""
+        job.errors.append(ModelError(job.token, job.attempt, kind, detail))
+        job.attempt += kind in (ErrorKind.FAILURE, ErrorKind.TIMEOUT)
+        job.crashes += kind is ErrorKind.CRASH
+
+    def _go_on(self, job: ModelJob, why: Why, due_ms: int) -> None:
+        job.state, job.why, job.due_ms = JobState.SCHEDULED, why, due_ms
+        job.started = job.suspect = False
+
+    # Ends ---------------------------------------------------------------------------------------
+
+    def end(self, job: ModelJob, state: JobState, reason: str | None = None) -> None:
+        """Bring a job to a final state, with what follows for its dependents."""
+        job.state, job.why, job.reason = state, None, reason
+        job.started = job.suspect = False
+        job.cancel_reason = None
+        job.finished_ms = self.clock.wall_ms()
+        for child in [other for other in self.jobs.values() if job.id in other.missing]:
+            if child.state is not JobState.BLOCKED:
+                continue
+            if state is not JobState.COMPLETE:
+                child.blamed = child.dependencies
+                self.end(child, JobState.CANCELLED)
+                continue
+            child.missing.remove(job.id)
+            if not child.missing:
+                due_ms = self.clock.wall_ms() + child.spec.delay_ms
+                self._wait_for(child, max(child.spec.eta_ms or 0, due_ms))
+
+    def _wait_for(self, job: ModelJob, due_ms: int) -> None:
+        """Let a job wait for its time, if that is to come."""
+        if due_ms > self.clock.wall_ms():
+            job.state, job.why, job.due_ms = JobState.SCHEDULED, Why.DELAY, due_ms
+        else:
+            job.state, job.why, job.due_ms = JobState.READY, None, None
+
+    # Times --------------------------------------------------------------------------------------
+
+    def is_due(self, job: ModelJob) -> bool:
+        """Return whether a scheduled job's time has come."""
+        return (
+            job.state is JobState.SCHEDULED
+            and job.due_ms is not None
+            and job.due_ms <= self.clock.wall_ms()
+        )
+
+    def is_expired(self, job: ModelJob) -> bool:
+        """Return whether a waiting job had to start by now and never did."""
+        return (
+            job.state in WAITING
+            and not job.ever_started
+            and job.expires_ms is not None
+            and job.expires_ms <= self.clock.wall_ms()
+        )
+
+    def is_prunable(self, job: ModelJob) -> bool:
+        """Return whether a finished job has been kept for long enough."""
+        ttl = job.spec.result_ttl_ms
+        return (
+            job.state in FINAL_STATES
+            and ttl is not None
+            and job.finished_ms + ttl <= self.clock.wall_ms()
+        )
+
+    def is_over(self, job: ModelJob) -> bool:
+        """Return whether a running job's lease has ended."""
+        return job.state is JobState.RUNNING and job.lease_end_ms <= self.clock.steady_ms()
+
+    def waits_ms(self) -> list[int]:
+        """Return how long it is until each thing that upkeep has to do by itself."""
+        wall, steady = self.clock.wall_ms(), self.clock.steady_ms()
+        waits: list[int] = []
+        for job in self.jobs.values():
+            if job.state is JobState.SCHEDULED and job.due_ms is not None:
+                waits.append(job.due_ms - wall)
+            if job.state in WAITING and not job.ever_started and job.expires_ms is not None:
+                waits.append(job.expires_ms - wall)
+            if job.state in FINAL_STATES and job.spec.result_ttl_ms is not None:
+                waits.append(job.finished_ms + job.spec.result_ttl_ms - wall)
+            if job.state is JobState.RUNNING:
+                waits.append(job.lease_end_ms - steady)
+        return [max(0, wait) for wait in waits]

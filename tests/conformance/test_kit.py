@@ -1,0 +1,124 @@
+"""What the kit says of itself: no check hides another, each has its place, the scorecard counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from dataclasses import fields
+
+import pytest
+
+from taskito.backends import Capabilities
+from taskito.testing.conformance import BackendConformance
+from taskito.testing.conformance.contract import ContractStage
+from taskito.testing.conformance.fixtures import KitFixtures
+from taskito.testing.conformance.profiles import PROFILES, VARIABLE, current_profile, kit_settings
+from taskito.testing.conformance.topic import Topic, needs, topic_of
+
+CHECKS = [name for name in dir(BackendConformance) if name.startswith("test_")]
+
+AUTHOR = """
+import pytest
+from dataclasses import replace
+from taskito.backends.memory import MemoryBackend
+from taskito.testing.conformance.contract import EnqueueContract, PausesContract, ReplayContract
+from taskito.testing.conformance.fixtures import KitFixtures
+
+class Plain(MemoryBackend):
+    name = "plain"
+    capabilities = replace(MemoryBackend.capabilities, replay=False)
+
+    def pause(self, queue):
+        pass
+
+class TestPlain(EnqueueContract, PausesContract, ReplayContract, KitFixtures):
+    @pytest.fixture
+    def backend_factory(self):
+        return lambda options: Plain("", options)
+
+    @pytest.mark.skip(reason="it has no order")
+    def test_a_batch_is_answered_in_order(self):
+        ...
+"""
+
+
+def test_no_check_has_the_name_of_another():
+    owners = Counter(
+        name
+        for owner in BackendConformance.__mro__
+        if issubclass(owner, Topic)
+        for name in vars(owner)
+        if name.startswith("test_")
+    )
+    assert [name for name, count in owners.items() if count > 1] == []
+    assert len(CHECKS) == len(owners)
+
+
+def test_every_check_has_a_stage_a_topic_and_real_capabilities():
+    flags = {field.name for field in fields(Capabilities)}
+    for check in CHECKS:
+        topic = topic_of(BackendConformance, check)
+        assert topic.stage != "own", check
+        assert topic.name, check
+        assert set(topic.needs) <= flags, check
+
+
+def test_a_replaced_check_stays_in_its_topic_and_keeps_its_needs():
+    class Mine(ContractStage, KitFixtures):
+        def test_a_pause_holds_within_its_namespace(self): ...
+
+        @needs("unique")
+        def test_of_my_own(self): ...
+
+    assert topic_of(Mine, "test_a_pause_holds_within_its_namespace").name == "namespaces"
+    assert topic_of(Mine, "test_of_my_own").needs == ("unique",)
+
+
+@pytest.mark.parametrize("name", list(PROFILES))
+def test_the_environment_chooses_the_profile(monkeypatch, name):
+    monkeypatch.setenv(VARIABLE, name)
+    assert current_profile().name == name
+    assert kit_settings(share=0.5).max_examples == PROFILES[name].examples // 2
+
+
+def test_an_unknown_profile_is_refused(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "slow")
+    with pytest.raises(ValueError, match="'slow' is not one of quick, ci, thorough"):
+        current_profile()
+
+
+@pytest.mark.process
+def test_an_author_gets_a_scorecard_without_any_plugin(tmp_path):
+    (tmp_path / "test_plain.py").write_text(textwrap.dedent(AUTHOR))
+    path = tmp_path / "card.json"
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "."],
+        cwd=tmp_path,
+        env={**os.environ, "TASKITO_CONFORMANCE_SCORECARD": str(path)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert run.returncode == 1, run.stdout + run.stderr
+    [card] = json.loads(path.read_text())
+    assert (card["backend"], card["conforms"], card["profile"]) == ("plain", False, "quick")
+    assert card["versions"]["backend API"] == 1
+    assert "replay" not in card["capabilities"]
+    topics = card["stages"]["contract"]
+    assert topics["replay"]["passed"] == topics["replay"]["failed"] == 0
+    assert card["skipped"]["needs the capability replay"] == topics["replay"]["skipped"] > 0
+    assert card["skipped"]["needs the fixture shared_backend_factory or open_elsewhere"] == 1
+    assert card["skipped"]["it has no order"] == 1
+    assert topics["enqueue"]["failed"] == 0
+    assert topics["pauses"]["failed"] > 0
+    assert "test_a_paused_queue_yields_nothing_until_it_is_resumed" in card["failed"]
+    total = card["total"]
+    assert sum(total.values()) == sum(sum(counts.values()) for counts in topics.values())
+    assert "conformance scorecard" in run.stdout
+    assert "plain (test_plain::TestPlain): FAILS" in run.stdout
+    assert "failed: test_a_paused_queue" in run.stdout
