@@ -44,6 +44,7 @@ test: setup ## Run the tests of the engine, then those of the installed package
 	$(call engine-tests)
 	$(PYTEST) -n $(PYTEST_WORKERS) --dist=worksteal -m "not timing"
 	$(call timing-tests)
+	$(call example-tests)
 
 .PHONY: lint
 lint: setup ## Check format, lints, types, the native module's stub and the direction of imports
@@ -52,6 +53,7 @@ lint: setup ## Check format, lints, types, the native module's stub and the dire
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
+	$(BIN)/mypy --strict contrib/taskito-example/taskito_example
 	cd $(BUILD) && $(BIN)/python -m mypy.stubtest --mypy-config-file=../pyproject.toml taskito._core
 	$(call lint-imports)
 
@@ -76,6 +78,7 @@ thorough: lint ## Run lint and every test with many more examples; slow
 	$(call engine-tests)
 	$(PYTEST) -n $(PYTEST_WORKERS) --dist=worksteal -m "not timing" -o timeout=1800 -o faulthandler_timeout=1790
 	$(call timing-tests)
+	$(call example-tests)
 
 .PHONY: bench
 bench: setup ## Run the benchmarks
@@ -121,6 +124,16 @@ endef
 # Alone, in one process: nothing else may disturb the measurement. Status 5 means that no test is marked `timing`.
 define timing-tests
 	$(PYTEST) -n 0 -m timing || [ $$? -eq 5 ]
+endef
+
+# The example plugin is built and installed as anybody's would be; uv is its build backend, so nothing is fetched. It
+# leaves the environment again: the other tests see only what taskito itself ships.
+define example-tests
+	rm -rf $(BUILD)/example
+	$(BIN)/uv build --quiet --offline --wheel --python $(BIN)/python --out-dir $(BUILD)/example contrib/taskito-example
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(BUILD)/example/*.whl
+	trap '$(BIN)/python -m pip uninstall --quiet --yes taskito-example' EXIT; cd contrib/taskito-example && \
+		$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist=worksteal -p taskito.testing.conformance.scorecard
 endef
 
 # The linter sees modules with a .py file only. In a copy an empty one stands in for the native module, so that the

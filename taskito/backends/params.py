@@ -193,7 +193,7 @@ class Lease:
 
     Attributes:
         id: The job.
-        token: Grows with every claim of that job and is never reused.
+        token: Grows with every claim of that job; no claim of any job has the same again.
     """
 
     id: str

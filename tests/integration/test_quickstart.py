@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -77,16 +78,21 @@ def run_once(folder: Path, program: str) -> tuple[int, str, str]:
     (folder / "quickstart.py").write_text(program)
     # PYTHONSAFEPATH would be the tests', not the reader's.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
-    done = subprocess.run(
-        [sys.executable, "quickstart.py"],
+    process = subprocess.Popen(
+        [sys.executable, "-X", "faulthandler", "quickstart.py"],
         cwd=folder,
         env=environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=30,
-        check=False,
     )
-    return done.returncode, done.stdout, done.stderr
+    try:
+        out, err = process.communicate(timeout=20)
+    except subprocess.TimeoutExpired:
+        # The abort makes it tell where each thread is.
+        process.send_signal(signal.SIGABRT)
+        out, err = process.communicate()
+    return process.returncode, out, err
 
 
 def run_rounds(folder: Path, program: str, rounds: int) -> None:

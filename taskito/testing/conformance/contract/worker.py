@@ -40,8 +40,10 @@ class WorkerContract(Topic):
     @pytest.fixture
     def queue(self, backend_factory: BackendFactory) -> Iterator[Queue]:
         """Return a queue over the backend under test, with the real clock."""
-        backend = backend_factory(BackendOptions(namespace=fresh_namespace()))
-        with Queue(backend=backend, workers=2, drain_timeout=5, lease=1.0) as queue:
+        with (
+            backend_factory(BackendOptions(namespace=fresh_namespace())) as backend,
+            Queue(backend=backend, workers=2, drain_timeout=5, lease=1.0) as queue,
+        ):
             yield queue
 
     @pytest.fixture
