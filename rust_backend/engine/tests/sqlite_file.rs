@@ -221,3 +221,22 @@ fn a_store_in_memory_is_private() {
     assert!(second.counts().unwrap().is_empty());
     first.check().unwrap();
 }
+
+#[test]
+fn the_descriptors_of_a_deleted_file_are_closed_when_nobody_uses_it() {
+    let open_descriptors = |part: &str| {
+        let links = std::fs::read_dir("/proc/self/fd").unwrap();
+        links
+            .filter_map(|link| std::fs::read_link(link.unwrap().path()).ok())
+            .filter(|target| target.to_string_lossy().contains(part))
+            .count()
+    };
+    let bench = Bench::new();
+    bench.enqueue(job());
+    let folder = bench.folder.path().to_string_lossy().into_owned();
+    assert!(open_descriptors(&folder) > 0);
+    drop(bench);
+    // The registry looks for files without a name whenever it opens one.
+    let _other = Bench::new();
+    assert_eq!(open_descriptors(&folder), 0);
+}

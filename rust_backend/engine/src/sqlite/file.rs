@@ -45,7 +45,8 @@ struct Disk {
     folder: PathBuf,
     bell: Bell,
     checkpointer: Checkpointer,
-    guard: Guard,
+    /// Taken only by the drop.
+    guard: Option<Guard>,
 }
 
 impl DatabaseFile {
@@ -106,7 +107,7 @@ impl DatabaseFile {
                 folder,
                 bell,
                 checkpointer: Checkpointer::new(path.clone()),
-                guard,
+                guard: Some(guard),
             }),
             generation: platform::fork_generation(),
             path,
@@ -227,19 +228,24 @@ impl DatabaseFile {
     /// Whether nobody uses the file any more and it has no name: then it may really be closed.
     fn is_abandoned(self: &Arc<Self>) -> bool {
         Arc::strong_count(self) == 1
-            && self.disk.as_ref().is_some_and(|disk| {
-                disk.guard
-                    .identity()
-                    .is_ok_and(|identity| identity.links == 0)
-            })
+            && self
+                .disk
+                .as_ref()
+                .and_then(|disk| disk.guard.as_ref())
+                .and_then(|guard| guard.identity().ok())
+                .is_some_and(|identity| identity.links == 0)
     }
 }
 
 impl Drop for DatabaseFile {
     fn drop(&mut self) {
         self.changes.stop();
-        if let Some(disk) = &self.disk {
+        if let Some(disk) = &mut self.disk {
             disk.checkpointer.stop();
+            // The registry lets go of a file only when it has no name; then the descriptor is closed.
+            if let Some(guard) = disk.guard.take() {
+                let _ = guard.release();
+            }
         }
     }
 }
