@@ -14,6 +14,9 @@ pub trait Clock: Send + Sync + 'static {
     fn wall_ms(&self) -> i64;
     /// Milliseconds since the host started, suspended time included.
     fn steady_ms(&self) -> i64;
+    /// Whether this is the time of the host: only then does what the host is late with, such as a
+    /// lock that was away, say anything about a lease.
+    fn is_of_host(&self) -> bool;
 }
 
 /// The clocks of the host.
@@ -27,6 +30,10 @@ impl Clock for SystemClock {
 
     fn steady_ms(&self) -> i64 {
         platform::boottime_ms()
+    }
+
+    fn is_of_host(&self) -> bool {
+        true
     }
 }
 
@@ -66,5 +73,9 @@ impl Clock for VirtualClock {
 
     fn steady_ms(&self) -> i64 {
         self.steady.load(Ordering::SeqCst)
+    }
+
+    fn is_of_host(&self) -> bool {
+        false
     }
 }

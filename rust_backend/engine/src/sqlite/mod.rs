@@ -563,13 +563,7 @@ impl Store for SqliteStore {
             let clock = Arc::clone(&self.clock);
             let step = dead.clone();
             reply = self.write(budget, self.unacknowledged(), move |transaction| {
-                upkeep::run(
-                    transaction,
-                    &step,
-                    clock.wall_ms(),
-                    clock.steady_ms(),
-                    budget,
-                )
+                upkeep::run(transaction, &step, &*clock, budget)
             })?;
         }
         if let Some(folder) = self.file.folder() {

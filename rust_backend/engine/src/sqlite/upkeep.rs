@@ -13,6 +13,7 @@ use super::schema::{code, timer};
 use super::session;
 use super::settle::{self, Entry};
 use super::transaction::Transaction;
+use crate::clock::Clock;
 use crate::model::{ErrorKind, MaintainReply};
 use crate::transitions::State;
 
@@ -72,15 +73,15 @@ pub(super) fn look(
 pub(super) fn run(
     transaction: &mut Transaction<'_>,
     dead: &[DeadWorker],
-    now_ms: i64,
-    steady_ms: i64,
+    clock: &dyn Clock,
     budget: usize,
 ) -> Outcome<MaintainReply> {
+    let (now_ms, steady_ms) = (clock.wall_ms(), clock.steady_ms());
     let mut reply = MaintainReply::default();
     for worker in dead {
         reply.rescued += rescue_all(transaction, worker, now_ms)?;
     }
-    if !transaction.after_outage {
+    if !(transaction.after_outage && clock.is_of_host()) {
         reply.rescued += rescue_expired(transaction, now_ms, steady_ms, budget)?;
     }
     reply.promoted = promote(transaction, now_ms, budget)?;
