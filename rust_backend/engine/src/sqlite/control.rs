@@ -6,7 +6,7 @@ use super::failure::Outcome;
 use super::finish::Ending;
 use super::lanes::Lanes;
 use super::place::{self, Place, final_code, final_state};
-use super::schema::key;
+use super::schema::{key, timer};
 use super::transaction::{self, Transaction};
 use crate::id::JobId;
 use crate::model::{Cancelled, Lease, PurgeRequest};
@@ -131,16 +131,20 @@ pub(super) fn select_finished(
 /// Delete a finished job with all that belongs to it; false if there is none.
 pub(super) fn delete(transaction: &mut Transaction<'_>, seq: i64) -> Outcome<bool> {
     let connection = transaction.connection;
-    let state: Option<i64> = connection
+    let finished: Option<(i64, i64)> = connection
         .prepare_cached(
-            "SELECT state FROM done WHERE seq = ?1 AND seq NOT IN (SELECT parent FROM cascade)",
+            "SELECT state, finished_ms FROM done
+             WHERE seq = ?1 AND seq NOT IN (SELECT parent FROM cascade)",
         )?
-        .query_row([seq], |row| row.get(0))
+        .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let Some(state) = state else { return Ok(false) };
+    let Some((state, finished_ms)) = finished else {
+        return Ok(false);
+    };
     let (lane, id, idempotency_key): (i64, [u8; 16], Option<String>) = connection
         .prepare_cached("SELECT lane, id, idempotency_key FROM job WHERE seq = ?1")?
         .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    drop_timers(connection, seq, finished_ms)?;
     let namespace = transaction.lane_name(lane)?.namespace;
     if let Some(value) = idempotency_key {
         connection
@@ -165,6 +169,22 @@ pub(super) fn delete(transaction: &mut Transaction<'_>, seq: i64) -> Outcome<boo
     }
     transaction.count(lane, state, -1);
     Ok(true)
+}
+
+/// Forget the times at which something would have happened to a finished job.
+fn drop_timers(connection: &Connection, seq: i64, finished_ms: i64) -> Outcome<()> {
+    let (expires_ms, result_ttl_ms): (Option<i64>, Option<i64>) = connection
+        .prepare_cached("SELECT expires_ms, result_ttl_ms FROM job WHERE seq = ?1")?
+        .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let prunes_ms = result_ttl_ms.map(|ttl| finished_ms.saturating_add(ttl));
+    let mut statement = connection
+        .prepare_cached("DELETE FROM timer WHERE kind = ?1 AND at_ms = ?2 AND seq = ?3")?;
+    for (kind, at_ms) in [(timer::EXPIRE, expires_ms), (timer::PRUNE, prunes_ms)] {
+        if let Some(at_ms) = at_ms {
+            statement.execute([kind, at_ms, seq])?;
+        }
+    }
+    Ok(())
 }
 
 /// Enqueue finished jobs again as new ones; `None` where that is not possible.
