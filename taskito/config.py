@@ -18,6 +18,8 @@ __all__ = [
     "MAX_INTEGER",
     "MAX_KEY_BYTES",
     "MAX_NAME_LENGTH",
+    "MAX_PERIOD_MS",
+    "MAX_RATE",
     "MAX_SECONDS",
     "check_arguments",
     "check_boolean",
@@ -39,6 +41,7 @@ __all__ = [
     "check_retry_delays",
     "check_seconds",
     "instant_to_milliseconds",
+    "parse_rate_limit",
     "to_milliseconds",
 ]
 
@@ -54,6 +57,12 @@ MAX_SECONDS = 3_153_600_000
 MAX_INTEGER = 2_147_483_647
 """The largest count."""
 
+MAX_RATE = 1_000_000
+"""The most starts in the period of a rate limit."""
+
+MAX_PERIOD_MS = 366 * 24 * 60 * 60 * 1_000
+"""The longest period of a rate limit."""
+
 # The seam's own bounds, repeated here because this module lies below it.
 _MIN_PRIORITY = -128
 _MAX_PRIORITY = 127
@@ -62,6 +71,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 _LONGEST_SHOWN = 200
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _RATE_LIMIT = re.compile(
     r"(?P<count>[0-9]{1,9})/(?P<every>[0-9]{0,9})(?P<unit>[smhd])( burst (?P<burst>[0-9]{1,9}))?"
 )
@@ -233,20 +243,41 @@ def check_job_id(field: str, value: object) -> str:
 
 def check_rate_limit(field: str, value: object) -> str:
     """Return ``value`` if it is a rate such as "100/m", "10/s", "5/30s" or "100/m burst 1"."""
+    parse_rate_limit(field, value)
+    return str(value)
+
+
+def parse_rate_limit(field: str, value: object) -> tuple[int, int, int]:
+    """Return a rate as (count, period in milliseconds, burst).
+
+    "100/m" is 100 starts per minute with room for 100 at once, "100/m burst 1" spaces them evenly.
+
+    Example:
+        >>> parse_rate_limit("rate_limit", "5/30s")
+        (5, 30000, 5)
+    """
     allowed = 'a rate such as "100/m", "10/s", "3600/h", "5/30s" or "100/m burst 1"'
     match = _RATE_LIMIT.fullmatch(value) if isinstance(value, str) else None
-    if not isinstance(value, str) or match is None:
+    if match is None:
         raise _wrong(field, value, allowed)
-    if any(match[part] and int(match[part]) == 0 for part in ("count", "every", "burst")):
+    count, every, burst = (
+        int(match[part]) if match[part] else None for part in ("count", "every", "burst")
+    )
+    if 0 in (count, every, burst):
         raise _wrong(field, value, f"{allowed}; no number in it may be 0")
-    return value
+    count = count or 1
+    period_ms = (every or 1) * _UNITS_MS[match["unit"]]
+    burst = burst or count
+    if max(count, burst) > MAX_RATE or period_ms > MAX_PERIOD_MS:
+        raise _wrong(field, value, f"{allowed}; at most {MAX_RATE} starts, in at most 366 days")
+    return count, period_ms, burst
 
 
-def check_concurrency_key(field: str, value: object) -> str | Callable[..., str]:
+def check_concurrency_key(field: str, value: object) -> str | Callable[..., str | None]:
     """Return ``value`` if it is a key, or a function that makes one from the task's arguments."""
     if callable(value):
         return value
-    return check_name(field, value)
+    return check_key(field, value)
 
 
 # Collections --------------------------------------------------------------------------------------

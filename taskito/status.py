@@ -7,7 +7,15 @@ from types import MappingProxyType
 from typing import Any
 
 from taskito.backends.base import Backend
-from taskito.backends.params import FINAL_STATES, ErrorKind, ErrorRecord, JobRecord, JobState, Why
+from taskito.backends.params import (
+    FINAL_STATES,
+    ErrorKind,
+    ErrorRecord,
+    JobRecord,
+    JobState,
+    LimitedBy,
+    Why,
+)
 from taskito.config import check_choice
 from taskito.errors import StoredError, decode_error
 
@@ -35,6 +43,10 @@ _BY_STATE: Mapping[JobState, str] = MappingProxyType(
         JobState.DEAD: "dead",
         JobState.CANCELLED: "cancelled",
     }
+)
+
+_LIMITS: Mapping[LimitedBy, str] = MappingProxyType(
+    {LimitedBy.RATE: "rate_limit", LimitedBy.CONCURRENCY: "concurrency"}
 )
 
 _WAITING_PENDING = (Why.DELAY, Why.SNOOZE)
@@ -72,10 +84,12 @@ def waiting_on(backend: Backend, record: JobRecord) -> str | None:
         return None
     if backend.capabilities.pauses and record.queue in backend.paused():
         return "paused"
-    for worker in backend.workers():
-        if record.task in worker.tasks and (worker.queues is None or record.queue in worker.queues):
-            return None
-    return "no worker knows this task"
+    if not any(
+        record.task in worker.tasks and (worker.queues is None or record.queue in worker.queues)
+        for worker in backend.workers()
+    ):
+        return "no worker knows this task"
+    return None if record.limited_by is None else _LIMITS[record.limited_by]
 
 
 def retry_count(record: JobRecord) -> int:

@@ -39,7 +39,7 @@ class TaskKeywords(TypedDict, total=False):
     retry_jitter: bool
     expires: float | None
     max_concurrent: int | None
-    concurrency_key: str | Callable[..., str] | None
+    concurrency_key: str | Callable[..., str | None] | None
     max_crashes: int
     idempotent: bool
     result_ttl: float | None
@@ -55,7 +55,7 @@ class TaskOptions:
         retry_backoff: Before retry n (from 0) wait ``retry_backoff * 2**n``.
         timeout: Longest run of an attempt; 0 means no limit, None the queue's default.
         priority: -128 to 127, higher first; None means the queue's default.
-        rate_limit: At most so many starts in a time, e.g. "100/m".
+        rate_limit: At most so many starts in a time, over all workers, e.g. "100/m".
         queue: The queue that its jobs go to.
         retry_on: Retry only after these exceptions; None means after any.
         dont_retry_on: Never retry after these.
@@ -64,8 +64,9 @@ class TaskOptions:
         max_retry_delay: No back-off is longer.
         retry_jitter: Add up to half a second, so that retries do not come all at once.
         expires: A job that has not started this long after its enqueue is cancelled.
-        max_concurrent: At most so many attempts at a time.
-        concurrency_key: What ``max_concurrent`` is counted by.
+        max_concurrent: At most so many attempts at a time, over all workers.
+        concurrency_key: What ``max_concurrent`` is counted by: a text, or a function of the task's
+            arguments that returns one.
         max_crashes: Worker deaths allowed before a job becomes a dead letter.
         idempotent: Two calls with the same arguments are one job while it is pending or running.
         result_ttl: How long a finished job is kept; None means the queue's default.
@@ -86,7 +87,7 @@ class TaskOptions:
     retry_jitter: bool = True
     expires: float | None = None
     max_concurrent: int | None = None
-    concurrency_key: str | Callable[..., str] | None = None
+    concurrency_key: str | Callable[..., str | None] | None = None
     max_crashes: int = 2
     idempotent: bool = False
     result_ttl: float | None = None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from taskito.app.control import Control
 from taskito.app.enqueueing import Enqueueing
 from taskito.app.inspection import Inspection
+from taskito.app.queues import Queues
 from taskito.app.running import Running, RunningWorker
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def _twin(
     return twin
 
 
-class Asynchronous(Enqueueing, Inspection, Control, Running):
+class Asynchronous(Enqueueing, Inspection, Control, Queues, Running):
     """The part of ``Queue`` for coroutines; everything but ``arun_worker`` is a twin."""
 
     aenqueue = _twin(Enqueueing.enqueue)

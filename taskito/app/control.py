@@ -1,4 +1,4 @@
-"""What a queue can be told: cancel, replay, purge, pause."""
+"""What can be asked of stored jobs: cancel, replay, purge."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DAY = 86_400
 
 
 class Control:
-    """The part of ``Queue`` that changes stored jobs and queues."""
+    """The part of ``Queue`` that changes stored jobs."""
 
     _connection: Connection
 
@@ -208,29 +208,6 @@ class Control:
     def purge_dead(self, older_than: float = _DAY) -> int:
         """Delete dead letters; arguments and answer are those of ``purge_completed``."""
         return self._purge_state(JobState.DEAD, older_than)
-
-    # Queues ---------------------------------------------------------------------------------------
-
-    def pause(self, queue: str = "default") -> None:
-        """Let no job of a queue start until ``resume``; what runs goes on.
-
-        Raises:
-            CapabilityError: The backend cannot pause.
-        """
-        queue = config.check_name("queue", queue)
-        self._connection.require("pauses", "pause()")
-        self._connection.backend.pause(queue)
-
-    def resume(self, queue: str = "default") -> None:
-        """Undo ``pause``; resuming a queue that is not paused does nothing."""
-        queue = config.check_name("queue", queue)
-        self._connection.require("pauses", "resume()")
-        self._connection.backend.resume(queue)
-
-    def paused_queues(self) -> list[str]:
-        """Return the names of the paused queues, sorted."""
-        self._connection.require("pauses", "paused_queues()")
-        return sorted(self._connection.backend.paused())
 
     # Parts ----------------------------------------------------------------------------------------
 

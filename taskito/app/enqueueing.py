@@ -45,6 +45,7 @@ class _Template:
     serializer: Serializer
     fields: Mapping[str, Any]
     idempotent: bool
+    concurrency_key: str | Callable[..., str | None] | None
 
 
 class Enqueueing:
@@ -287,6 +288,8 @@ class Enqueueing:
         payload = codec.encode_call(template.serializer, task.name, args, kwargs)
         if template.idempotent and fields.get("unique_key") is None:
             fields["unique_key"] = _call_key(template.serializer, task.name, args, kwargs, payload)
+        if template.concurrency_key is not None:
+            fields["concurrency_key"] = _concurrency_key(template.concurrency_key, args, kwargs)
         return NewJob(payload=payload, **fields)
 
     def _template(self, task: Task[..., Any]) -> _Template:
@@ -319,7 +322,7 @@ class Enqueueing:
             fields["result_ttl_ms"] = config.to_milliseconds(ttl)
         if options.expires is not None:
             fields["expires_in_ms"] = config.to_milliseconds(options.expires)
-        return _Template(serializer, fields, options.idempotent)
+        return _Template(serializer, fields, options.idempotent, options.concurrency_key)
 
     def _checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of a job that the given options of a call set."""
@@ -387,6 +390,13 @@ def _call_key(
     name = f"{serializer.name}\0{task}".encode()
     digest.update(name + len(name).to_bytes(4))
     return f"idempotent:{digest.hexdigest()}"
+
+
+def _concurrency_key(
+    key: str | Callable[..., str | None], args: list[Any], kwargs: dict[str, Any]
+) -> str | None:
+    value = key(*args, **kwargs) if callable(key) else key
+    return None if value is None else config.check_key("concurrency_key", value)
 
 
 _DURATIONS = {"timeout", "delay", "result_ttl"}

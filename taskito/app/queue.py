@@ -186,7 +186,7 @@ class Queue(Asynchronous):
         retry_jitter: bool = ...,
         expires: float | None = ...,
         max_concurrent: int | None = ...,
-        concurrency_key: str | Callable[..., str] | None = ...,
+        concurrency_key: str | Callable[..., str | None] | None = ...,
         max_crashes: int = ...,
         idempotent: bool = ...,
         result_ttl: float | None = ...,
@@ -210,7 +210,7 @@ class Queue(Asynchronous):
         retry_jitter: bool = True,
         expires: float | None = None,
         max_concurrent: int | None = None,
-        concurrency_key: str | Callable[..., str] | None = None,
+        concurrency_key: str | Callable[..., str | None] | None = None,
         max_crashes: int = 2,
         idempotent: bool = False,
         result_ttl: float | None = None,
@@ -228,7 +228,9 @@ class Queue(Asynchronous):
             retry_backoff: Before retry n (from 0) wait ``retry_backoff * 2**n``.
             timeout: Longest run of an attempt; 0 means no limit, None the queue's default.
             priority: -128 to 127, higher first; None: the queue's default.
-            rate_limit: At most so many starts in a time: "100/m", "10/s", "5/30s".
+            rate_limit: At most so many starts in a time, over all workers: "100/m", "10/s",
+                "5/30s"; any time ``t`` holds at most ``100 + 100 * t / 1 min`` of "100/m", and
+                ``1 + 100 * t / 1 min`` of "100/m burst 1".
             queue: The queue that its jobs go to.
             retry_on: Retry only after these exception classes; None: after any.
             dont_retry_on: Never retry after these.
@@ -238,7 +240,9 @@ class Queue(Asynchronous):
             retry_jitter: Add up to half a second, so that retries do not come all at once.
             expires: A job that has not started this long after its enqueue is cancelled.
             max_concurrent: At most so many attempts at a time, over all workers.
-            concurrency_key: What ``max_concurrent`` is counted by.
+            concurrency_key: What ``max_concurrent`` is counted by: a text, or a function of the
+                task's arguments that returns one. Jobs with different keys do not limit each other;
+                those without one are counted together.
             max_crashes: Worker deaths allowed before a job becomes a dead letter.
             idempotent: While a job with the same arguments is pending or running, a call returns
                 that job. Arguments count as the same if they are encoded to the same bytes; sets of
@@ -390,6 +394,13 @@ class Queue(Asynchronous):
         for option in _LIMIT_OPTIONS:
             if getattr(task.options, option) is not None:
                 self._connection.require("limits", f"{option}= of task {task.name!r}")
+        # Of a remote task the limit is said where its code is.
+        keyed = task.options.concurrency_key is not None and not task.is_remote
+        if keyed and task.options.max_concurrent is None:
+            raise ConfigurationError(
+                f"concurrency_key: task {task.name!r} has one but no max_concurrent, so that it "
+                f"would limit nothing; give max_concurrent="
+            )
         if task.options.idempotent:
             self._connection.require("unique", f"idempotent= of task {task.name!r}")
         template = self._make_template(task)

@@ -154,7 +154,8 @@ class Backend(abc.ABC):
 
         Claims come from the queues that the worker serves and that are not paused, of tasks that it
         knows, highest priority first, then by due time, then in the order of enqueueing; a claim
-        never returns a job that is not due, or has expired, or a second suspect.
+        never returns a job that is not due, or has expired, or a second suspect, or goes beyond a
+        limit (see ``limits``).
 
         Raises:
             UnknownWorkerError: The worker is not registered.
@@ -247,6 +248,49 @@ class Backend(abc.ABC):
     def paused(self) -> Sequence[str]:
         """Return the names of the paused queues, sorted. Needs the capability ``pauses``."""
         raise self._lacks("pauses", "listing paused queues")
+
+    def unstarted(self, queue: str) -> Sequence[str]:
+        """Return the workers that hold claimed jobs of this queue and have not reported a start.
+
+        So that whoever paused the queue can wait until nothing of it can start any more. Needs the
+        capability ``pauses``.
+
+        Returns:
+            Their ids, sorted.
+        """
+        del queue
+        raise self._lacks("pauses", "waiting for a pause")
+
+    def limit_rate(self, queue: str, rate: params.Rate | None) -> None:
+        """Let jobs of a queue start at this rate at most; None ends that. See ``limits``.
+
+        Raises:
+            ConfigurationError: The name or the rate is not allowed.
+        """
+        del queue, rate
+        raise self._lacks("limits", "limiting the rate of a queue")
+
+    def limit_concurrency(self, queue: str, max_concurrent: int | None) -> None:
+        """Let at most so many jobs of a queue run at a time; None ends that. See ``limits``.
+
+        Raises:
+            ConfigurationError: The name or the number is not allowed.
+        """
+        del queue, max_concurrent
+        raise self._lacks("limits", "limiting the concurrency of a queue")
+
+    def limits(self) -> Sequence[params.LimitRecord]:
+        """Return the limits in force: of tasks, as workers announced them, then of queues; by name.
+
+        A claim takes a token of each rate that applies to the job, and a claim that ends without a
+        start gives them back. So any window of ``w`` milliseconds of steady time holds at most
+        ``burst + floor(count * w / period_ms)`` claims that led to a start, over all workers. How
+        many jobs run at a time is derived from the running jobs, so that a slot never leaks; jobs
+        beyond a limit are not looked at by a claim and cost other jobs nothing. A limit that is
+        changed keeps the tokens that are there, as far as they fit. Needs the capability
+        ``limits``.
+        """
+        raise self._lacks("limits", "listing limits")
 
     def set_progress(self, id: str, token: int | None, percent: int) -> bool:
         """Store the progress of a running job; False if that lease is over.

@@ -27,6 +27,9 @@ __all__ = [
     "JobRecord",
     "JobState",
     "Lease",
+    "LimitKind",
+    "LimitRecord",
+    "LimitedBy",
     "ListRequest",
     "LogRecord",
     "MaintainReply",
@@ -40,9 +43,11 @@ __all__ = [
     "OutcomeSuccess",
     "Page",
     "PurgeRequest",
+    "Rate",
     "ReplayRequest",
     "Settlement",
     "Start",
+    "TaskLimit",
     "Verdict",
     "Why",
     "WorkerRecord",
@@ -105,6 +110,71 @@ class CancelVerdict(StrEnum):
     """Final already, unknown, or running while only pending jobs were meant."""
 
 
+class LimitKind(StrEnum):
+    """What a limit is about."""
+
+    TASK = "task"
+    QUEUE = "queue"
+
+
+class LimitedBy(StrEnum):
+    """The kind of limit that a ready job waits for."""
+
+    RATE = "rate"
+    CONCURRENCY = "concurrency"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """At most ``burst + floor(count * w / period_ms)`` starts in any window of ``w`` milliseconds.
+
+    A token bucket: it holds ``burst`` tokens at first and at most, and ``count`` of them flow in
+    evenly every ``period_ms``.
+
+    Attributes:
+        count: Tokens per period, 1 to 1,000,000.
+        period_ms: The period, at most 366 days.
+        burst: The capacity, 1 to 1,000,000.
+    """
+
+    count: int
+    period_ms: int
+    burst: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskLimit:
+    """What a task may use, over all workers.
+
+    Attributes:
+        task: The name of the task.
+        rate: How often its jobs may start; None means as often as they like.
+        max_concurrent: How many of its jobs may run at a time; jobs with a ``concurrency_key`` are
+            counted for each key by itself, those without one together. None means any number.
+    """
+
+    task: str
+    rate: Rate | None = None
+    max_concurrent: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitRecord:
+    """A limit in force.
+
+    Attributes:
+        running: How many jobs of the task or queue run now, whatever their key.
+        tokens: How many starts the rate allows now; None without a rate.
+    """
+
+    kind: LimitKind
+    name: str
+    rate: Rate | None = None
+    max_concurrent: int | None = None
+    running: int = 0
+    tokens: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
     """One call of a task, as a producer hands it in.
@@ -125,6 +195,8 @@ class NewJob:
         result_ttl_ms: How long to keep the finished job; None keeps it until it is purged.
         unique_key: Held until a final state (capability ``unique``).
         idempotency_key: Held until the job is purged (capability ``unique``).
+        concurrency_key: What ``TaskLimit.max_concurrent`` is counted by, 1 to 1,024 bytes of UTF-8
+            (capability ``limits``).
         id: An id chosen by the caller (capability ``given_ids``).
         metadata: Opaque to the store.
         depends_on: Ids of stored jobs, or indexes of earlier items of the same batch
@@ -146,6 +218,7 @@ class NewJob:
     result_ttl_ms: int | None = None
     unique_key: str | None = None
     idempotency_key: str | None = None
+    concurrency_key: str | None = None
     id: str | None = None
     metadata: bytes | None = None
     depends_on: tuple[str | int, ...] = ()
@@ -176,6 +249,8 @@ class WorkerRegistration:
         tasks: The tasks it knows; jobs of others are left alone.
         lease_ms: How long a claim lasts without a renewal.
         concurrency: Attempts it runs at a time.
+        limits: The limits of its tasks (capability ``limits``). For each task that it knows, what
+            is said here replaces what an earlier worker said; without an entry there is no limit.
     """
 
     id: str
@@ -185,6 +260,7 @@ class WorkerRegistration:
     tasks: tuple[str, ...] = ()
     lease_ms: int = 30_000
     concurrency: int = 1
+    limits: tuple[TaskLimit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,6 +360,9 @@ class ExchangeRequest:
         renewals: Leases to extend to a full lease time from now.
         starts: Attempts that began since the last exchange.
         want: Claim up to this many jobs.
+        idle: How many of the claimed jobs can start at once; None means all of them. A job under a
+            limit must be one of these. If it is not, nothing behind it in the order is claimed:
+            otherwise those would be started first, again and again.
     """
 
     worker: str
@@ -291,6 +370,7 @@ class ExchangeRequest:
     renewals: tuple[Lease, ...] = ()
     starts: tuple[Start, ...] = ()
     want: int = 0
+    idle: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,7 +407,8 @@ class ExchangeReply:
         lost: Renewals that were refused: these leases are over.
         cancel_requests: Ids of this worker's jobs whose cancellation was asked for.
         paused: The queues that are paused now.
-        next_due_ms: How long until a waiting job becomes due; None if none waits for a time.
+        next_due_ms: How long until a waiting job becomes due, or a rate lets one start that this
+            worker could run; None if none waits for a time.
     """
 
     verdicts: tuple[Verdict, ...] = ()
@@ -391,6 +472,7 @@ class JobRecord:
         run: Token of the current or last run, 0 before the first.
         worker: The worker that holds it while ``running``, or that settled it.
         reason: Why it was cancelled.
+        limited_by: The limit that it waits for while ``ready``, if there is one; None in listings.
         payload: Empty in listings.
         result: Empty in listings; None unless complete.
         errors: Empty in listings; oldest first.
@@ -417,6 +499,8 @@ class JobRecord:
     run: int = 0
     worker: str | None = None
     unique_key: str | None = None
+    concurrency_key: str | None = None
+    limited_by: LimitedBy | None = None
     metadata: bytes | None = None
     serializer: str = "msgpack"
     payload: bytes = b""

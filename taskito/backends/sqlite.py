@@ -55,6 +55,7 @@ class SqliteBackend(Backend):
         unique=True,
         dependencies=True,
         given_ids=True,
+        limits=True,
         progress_log=True,
         pauses=True,
         replay=True,
@@ -201,6 +202,22 @@ class SqliteBackend(Backend):
     def paused(self) -> builtins.list[str]:
         """Return the paused queues; see ``Backend.paused``."""
         return self._opened().paused()
+
+    def unstarted(self, queue: str) -> builtins.list[str]:
+        """Return who may still start a job of a queue; see ``Backend.unstarted``."""
+        return self._opened().unstarted(queue)
+
+    def limit_rate(self, queue: str, rate: params.Rate | None) -> None:
+        """Limit the rate of a queue; see ``Backend.limit_rate``."""
+        self._opened().limit_rate(queue, rate)
+
+    def limit_concurrency(self, queue: str, max_concurrent: int | None) -> None:
+        """Limit the concurrency of a queue; see ``Backend.limit_concurrency``."""
+        self._opened().limit_concurrency(queue, max_concurrent)
+
+    def limits(self) -> builtins.list[params.LimitRecord]:
+        """Return the limits in force; see ``Backend.limits``."""
+        return self._opened().limits()
 
     def set_progress(self, id: str, token: int | None, percent: int) -> bool:
         """Store the progress of a running job; see ``Backend.set_progress``."""

@@ -22,6 +22,7 @@ __all__ = [
     "check_new_jobs",
     "check_options",
     "check_purge",
+    "check_rate",
     "check_worker",
 ]
 
@@ -30,6 +31,9 @@ MAX_KEY_BYTES = 1_024
 MAX_LIST_LIMIT = 10_000
 MAX_MILLISECONDS = (1 << 47) - 1
 """Longest duration and latest instant: a due time must fit beside the priority in one integer."""
+
+MAX_RATE = 1_000_000
+MAX_PERIOD_MS = 366 * 24 * 60 * 60 * 1_000
 
 _DURABILITIES = ("full", "normal", "off")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -105,7 +109,7 @@ def check_new_job(place: str, index: int, job: params.NewJob) -> None:
             f"{place}expires_at_ms: {job.expires_at_ms} excludes expires_in_ms "
             f"({job.expires_in_ms}); give one of the two"
         )
-    for field in ("unique_key", "idempotency_key"):
+    for field in ("unique_key", "idempotency_key", "concurrency_key"):
         if getattr(job, field) is not None:
             _check_key(f"{place}{field}", getattr(job, field))
     if job.id is not None and parse_job_id(job.id) is None:
@@ -127,11 +131,30 @@ def check_worker(worker: params.WorkerRegistration) -> None:
         check_name("queues", queue)
     for task in worker.tasks:
         check_name("tasks", task)
+    for index, limit in enumerate(worker.limits):
+        place = f"limit {index}: "
+        if limit.task not in worker.tasks:
+            raise ConfigurationError(
+                f"{place}task: {limit.task!r} is not among the tasks of the worker"
+            )
+        if limit.rate is not None:
+            check_rate(f"{place}rate", limit.rate)
+        if limit.max_concurrent is not None:
+            check_integer(f"{place}max_concurrent", limit.max_concurrent, 1)
+
+
+def check_rate(field: str, rate: params.Rate) -> None:
+    """Refuse a rate whose numbers no bucket could hold."""
+    check_integer(f"{field}: count", rate.count, 1, MAX_RATE)
+    check_integer(f"{field}: burst", rate.burst, 1, MAX_RATE)
+    check_integer(f"{field}: period_ms", rate.period_ms, 1, MAX_PERIOD_MS)
 
 
 def check_exchange(request: params.ExchangeRequest) -> None:
     """Refuse an exchange with a number that cannot be."""
     check_integer("want", request.want, 0)
+    if request.idle is not None:
+        check_integer("idle", request.idle, 0)
     for index, start in enumerate(request.starts):
         check_integer(f"start {index}: ago_ms", start.ago_ms, 0)
     for index, settlement in enumerate(request.settlements):

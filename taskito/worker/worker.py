@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskito.backends.base import Backend
-from taskito.backends.params import WorkerRegistration
-from taskito.config import check_seconds, to_milliseconds
+from taskito.backends.params import Rate, TaskLimit, WorkerRegistration
+from taskito.config import check_seconds, parse_rate_limit, to_milliseconds
 from taskito.exceptions import WorkerError
 from taskito.middleware import Middleware
 from taskito.task import Task, TaskOptions
@@ -168,6 +168,11 @@ class Worker:
             tasks=tuple(self._known),
             lease_ms=to_milliseconds(self.config.lease),
             concurrency=self.config.concurrency,
+            limits=tuple(
+                _limit(name, task.options)
+                for name, task in self._known.items()
+                if task.options.rate_limit is not None or task.options.max_concurrent is not None
+            ),
         )
 
     def _watch(self, executor: ThreadExecutor) -> BaseException | None:
@@ -222,6 +227,14 @@ def _policy(make: type[_core.TaskPolicy], name: str, options: TaskOptions) -> _c
         to_milliseconds(options.max_retry_delay),
         _JITTER_MS if options.retry_jitter else 0,
     )
+
+
+def _limit(name: str, options: TaskOptions) -> TaskLimit:
+    rate = None
+    if options.rate_limit is not None:
+        count, period_ms, burst = parse_rate_limit("rate_limit", options.rate_limit)
+        rate = Rate(count=count, period_ms=period_ms, burst=burst)
+    return TaskLimit(task=name, rate=rate, max_concurrent=options.max_concurrent)
 
 
 _workers: weakref.WeakSet[Worker] = weakref.WeakSet()

@@ -565,3 +565,103 @@ class DeclaresALogThatItHasNot(MemoryBackend):
 class WorksOnAfterClose(MemoryBackend):
     def close(self):
         pass
+
+
+# Limits -----------------------------------------------------------------------------------------
+
+
+class OtherLimits(MemoryBackend):
+    """A mutant that understands the limits of a worker wrongly."""
+
+    def register(self, worker):
+        limits = tuple(self.spoil(limit) for limit in worker.limits)
+        super().register(replace(worker, limits=limits))
+
+    def spoil(self, limit):
+        raise NotImplementedError
+
+
+@fails("test_a_rate_lets_its_burst_start_at_once_and_the_rest_evenly")
+class IgnoresRates(OtherLimits):
+    def spoil(self, limit):
+        return replace(limit, rate=None)
+
+
+@fails("test_no_window_holds_more_than_the_formula_allows")
+class AllowsOneStartTooMany(OtherLimits):
+    def spoil(self, limit):
+        rate = limit.rate
+        return limit if rate is None else replace(limit, rate=replace(rate, burst=rate.burst + 1))
+
+
+@fails(
+    "test_at_most_so_many_jobs_of_a_task_run_at_a_time",
+    end=params.OutcomeSuccess(result=b"", serializer="json"),
+)
+class RunsOneTooMany(OtherLimits):
+    def spoil(self, limit):
+        most = limit.max_concurrent
+        return limit if most is None else replace(limit, max_concurrent=most + 1)
+
+
+@fails("test_a_changed_rate_is_no_gift")
+class FillsTheBucketAnewWithEachWorker(MemoryBackend):
+    def register(self, worker):
+        super().register(replace(worker, id=uuid.uuid4().hex, limits=()))
+        super().register(worker)
+
+
+@fails("test_jobs_are_counted_by_their_concurrency_key")
+class IgnoresConcurrencyKeys(MemoryBackend):
+    def enqueue(self, jobs):
+        return super().enqueue([replace(job, concurrency_key=None) for job in jobs])
+
+
+@fails("test_a_key_is_counted_over_all_queues_and_a_paused_one_stops_no_other")
+class CountsAKeyInEachQueueByItself(MemoryBackend):
+    def enqueue(self, jobs):
+        return super().enqueue(
+            [
+                job
+                if job.concurrency_key is None
+                else replace(job, concurrency_key=f"{job.queue} {job.concurrency_key}")
+                for job in jobs
+            ]
+        )
+
+
+@fails("test_a_limited_job_is_claimed_for_a_free_executor_only", fields={})
+class BuffersLimitedJobs(MemoryBackend):
+    def exchange(self, request):
+        return super().exchange(replace(request, idle=None))
+
+
+@fails(
+    "test_a_claim_that_never_started_gives_its_token_back",
+    outcome=params.OutcomeRelease(),
+)
+class KeepsTheTokensOfWhatNeverStarted(MemoryBackend):
+    def exchange(self, request):
+        settlements = tuple(
+            replace(settlement, started_ago_ms=settlement.started_ago_ms or 0)
+            for settlement in request.settlements
+        )
+        return super().exchange(replace(request, settlements=settlements))
+
+
+@fails("test_the_slots_of_a_lost_worker_are_free_again")
+class LeaksTheSlotsOfLostWorkers(MemoryBackend):
+    def maintain(self, budget):
+        store = self._opened()
+        before = [job for worker in store.workers.values() for job in worker.running.values()]
+        reply = super().maintain(budget)
+        for job in before:
+            if job.state is JobState.READY:
+                store.workers[job.worker].running[f"ghost of {job.id}"] = job
+        return reply
+
+
+@fails("test_who_may_still_start_something_is_told")
+class ForgetsWhatIsClaimedDuringAPause(MemoryBackend):
+    def unstarted(self, queue):
+        return [] if queue in self.paused() else super().unstarted(queue)

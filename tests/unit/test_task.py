@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from taskito import (
     TaskNotRegisteredError,
     TaskOptions,
 )
+from taskito.backends.memory import MemoryBackend
 from taskito.task import AsyncTask, default_task_name
 
 
@@ -172,10 +174,24 @@ def test_unknown_options_are_refused(queue):
 @pytest.mark.parametrize(
     "option", [{"rate_limit": "1/s"}, {"max_concurrent": 1}, {"concurrency_key": "k"}]
 )
-def test_limits_are_refused_where_the_backend_has_none(queue, option):
+def test_limits_are_refused_where_the_backend_has_none(option):
+    class Unlimited(MemoryBackend):
+        capabilities = dataclasses.replace(MemoryBackend.capabilities, limits=False)
+
+    queue = Queue(backend=Unlimited())
     with pytest.raises(CapabilityError, match=next(iter(option))):
         queue.task("x", **option)(lambda: None)
     assert not queue.tasks
+    for set_limit in (queue.set_queue_rate_limit, queue.set_queue_concurrency):
+        with pytest.raises(CapabilityError, match=set_limit.__name__):
+            set_limit("x", None)
+
+
+def test_a_concurrency_key_without_a_limit_is_refused(queue):
+    with pytest.raises(ConfigurationError, match=r"concurrency_key.*max_concurrent"):
+        queue.task("x", concurrency_key="k")(lambda: None)
+    # Of a remote task, the limit is said where its code is.
+    queue.remote_task("elsewhere", concurrency_key=lambda customer: customer)
 
 
 def test_a_name_is_taken_once(queue):

@@ -128,6 +128,7 @@ class DirectoryBackend(Backend):
             ("idempotency_key", "unique"),
             ("id", "given_ids"),
             ("depends_on", "dependencies"),
+            ("concurrency_key", "limits"),
         ):
             if getattr(job, field) not in (None, ()):
                 self.capabilities.require(capability, field, self.name)
@@ -162,6 +163,8 @@ class DirectoryBackend(Backend):
     def register(self, worker: params.WorkerRegistration) -> None:
         """Announce a worker; see ``Backend.register``."""
         check_worker(worker)
+        if worker.limits:
+            self.capabilities.require("limits", "a limit of a task", self.name)
         with self._atom() as image:
             if worker.id in image.workers:
                 raise ConfigurationError(

@@ -16,6 +16,7 @@ pub mod id;
 pub mod model;
 #[doc(hidden)]
 pub mod platform;
+pub mod rate;
 pub mod retry;
 pub mod sqlite;
 pub mod store;

@@ -50,6 +50,8 @@ pub struct NewJob {
     pub unique_key: Option<String>,
     /// Held until the job is purged.
     pub idempotency_key: Option<String>,
+    /// What the task's limit of jobs at a time is counted by.
+    pub concurrency_key: Option<String>,
     /// An id that the caller chose.
     pub id: Option<JobId>,
     /// Opaque to the store.
@@ -78,6 +80,50 @@ pub struct TaskPolicy {
     pub retry_jitter_ms: i64,
 }
 
+/// At most `burst + count * w / period_ms` starts in any window of `w` milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    pub count: i64,
+    pub period_ms: i64,
+    pub burst: i64,
+}
+
+/// What a task may use, over all workers; the last worker that started has the say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskLimit {
+    pub task: String,
+    pub rate: Option<Rate>,
+    /// Jobs that run at a time; counted for each concurrency key by itself.
+    pub max_concurrent: Option<i64>,
+}
+
+/// What a limit is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LimitKind {
+    Task,
+    Queue,
+}
+
+/// A stored limit and how far it is used up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitRecord {
+    pub kind: LimitKind,
+    pub name: String,
+    pub rate: Option<Rate>,
+    pub max_concurrent: Option<i64>,
+    /// Jobs of the task or queue that run now, whatever their key.
+    pub running: i64,
+    /// Starts that the rate allows now; `None` without a rate.
+    pub tokens: Option<i64>,
+}
+
+/// Which kind of limit a ready job waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LimitedBy {
+    Rate,
+    Concurrency,
+}
+
 /// What a worker tells the store about itself when it starts.
 #[derive(Debug, Clone)]
 pub struct WorkerRegistration {
@@ -93,6 +139,8 @@ pub struct WorkerRegistration {
     pub lease_ms: i64,
     /// Attempts it runs at a time.
     pub concurrency: usize,
+    /// The limits of its tasks; a task without an entry has none.
+    pub limits: Vec<TaskLimit>,
 }
 
 /// A claim on a running job: the pair that every write on behalf of an attempt carries.
@@ -184,6 +232,9 @@ pub struct ExchangeRequest {
     pub renewals: Vec<Lease>,
     pub starts: Vec<Start>,
     pub want: usize,
+    /// How many of the claimed jobs can start at once: a job under a limit must be one of these,
+    /// and what stands behind it in the order is left alone. `None` means all of them.
+    pub idle: Option<usize>,
 }
 
 /// A job handed to a worker together with its lease.
@@ -218,7 +269,7 @@ pub struct ExchangeReply {
     pub cancel_requests: Vec<JobId>,
     /// Queues that are paused now: give back what has not started.
     pub paused: Vec<String>,
-    /// How long until a waiting job of this store becomes due, if one is waiting.
+    /// How long until a waiting job of this store becomes due or a rate lets one start.
     pub next_due_ms: Option<i64>,
 }
 
@@ -280,6 +331,9 @@ pub struct JobRecord {
     pub run: i64,
     pub worker: Option<String>,
     pub unique_key: Option<String>,
+    pub concurrency_key: Option<String>,
+    /// What a ready job waits for, if that is a limit; not in listings.
+    pub limited_by: Option<LimitedBy>,
     pub metadata: Option<Bytes>,
     pub serializer: String,
     pub payload: Bytes,

@@ -12,7 +12,7 @@ use std::path::Path;
 use support::{Bench, job};
 
 /// The statements that may walk a table, and why.
-const MEANT: [(&str, &str); 9] = [
+const MEANT: [(&str, &str); 10] = [
     (
         "SELECT seq, lane FROM job WHERE seq < ?1",
         "a listing walks from the newest job",
@@ -36,6 +36,10 @@ const MEANT: [(&str, &str); 9] = [
     (
         "FROM running WHERE worker = ?1",
         "only when a worker leaves or a suspect comes up",
+    ),
+    (
+        "WHERE running.started_ms IS NULL",
+        "only while somebody waits for a pause",
     ),
     ("FROM worker", "a row per worker process"),
     ("SELECT parent FROM cascade LIMIT 1", "at most a few rows"),

@@ -9,13 +9,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use taskito_engine::clock::{Clock, SystemClock};
 use taskito_engine::id::JobId;
-use taskito_engine::model::Cancelled;
+use taskito_engine::model::{Cancelled, Rate};
 use taskito_engine::sqlite::{Durability, SqliteOptions, SqliteStore as EngineStore};
 use taskito_engine::store::Store;
 
 use crate::clock::VirtualClock;
 use crate::convert::build::{ToPython, all};
-use crate::convert::field::Place;
+use crate::convert::field::{Place, Value};
 use crate::convert::ids::AskedIds;
 use crate::convert::{exchange_reply, exchange_request, lease, new_job, requests, worker};
 use crate::errors;
@@ -206,6 +206,34 @@ impl SqliteStore {
             .collect())
     }
 
+    /// Let at most so many jobs of this queue start in a time; None ends that.
+    #[pyo3(signature = (queue, rate))]
+    fn limit_rate(
+        &self,
+        py: Python<'_>,
+        queue: &str,
+        rate: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let rate = rate.map(Rate::read).transpose()?;
+        gil::detached(py, || self.store.limit_rate(queue, rate))
+    }
+
+    /// Let at most so many jobs of this queue run at a time; None ends that.
+    #[pyo3(signature = (queue, max_concurrent))]
+    fn limit_concurrency(
+        &self,
+        py: Python<'_>,
+        queue: &str,
+        max_concurrent: Option<i64>,
+    ) -> PyResult<()> {
+        gil::detached(py, || self.store.limit_concurrency(queue, max_concurrent))
+    }
+
+    /// Return the limits in force, by kind and name.
+    fn limits<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        all(py, &gil::detached(py, || self.store.limits())?)
+    }
+
     /// Let no job of this queue be claimed until ``resume``.
     fn pause(&self, py: Python<'_>, queue: &str) -> PyResult<()> {
         gil::detached(py, || self.store.pause(queue))
@@ -219,6 +247,11 @@ impl SqliteStore {
     /// Return the names of the paused queues, sorted.
     fn paused(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         gil::detached(py, || self.store.paused())
+    }
+
+    /// Return the workers with claimed jobs of this queue that have not started, as far as is known.
+    fn unstarted(&self, py: Python<'_>, queue: &str) -> PyResult<Vec<String>> {
+        gil::detached(py, || self.store.unstarted(queue))
     }
 
     /// Store the progress of a running job; False if that lease is over.

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from taskito.backends import params
 from taskito.backends.base import Backend, BackendOptions
 from taskito.backends.capabilities import Capabilities, Liveness
-from taskito.backends.memory import control, inspection
+from taskito.backends.memory import control, inspection, limits
 from taskito.backends.memory.enqueue import enqueue, replay
 from taskito.backends.memory.exchange import exchange
 from taskito.backends.memory.maintain import give_back, maintain
@@ -50,6 +50,7 @@ class MemoryBackend(Backend):
         unique=True,
         dependencies=True,
         given_ids=True,
+        limits=True,
         progress_log=True,
         pauses=True,
         replay=True,
@@ -110,7 +111,9 @@ class MemoryBackend(Backend):
                 raise ConfigurationError(
                     f"id: {worker.id!r} is taken; every start of a worker needs an id of its own"
                 )
-            store.workers[worker.id] = Worker(registration=worker, started_ms=store.clock.wall_ms())
+            present = Worker(registration=worker, started_ms=store.clock.wall_ms())
+            store.workers[worker.id] = present
+            limits.announce(store, present)
 
     def unregister(self, worker: str) -> None:
         """Take a worker away; see ``Backend.unregister``."""
@@ -184,6 +187,26 @@ class MemoryBackend(Backend):
         """Return the paused queues; see ``Backend.paused``."""
         with self._atom() as store:
             return sorted(store.paused)
+
+    def unstarted(self, queue: str) -> builtins.list[str]:
+        """Return who may still start a job of a queue; see ``Backend.unstarted``."""
+        with self._atom() as store:
+            return control.unstarted(store, queue)
+
+    def limit_rate(self, queue: str, rate: params.Rate | None) -> None:
+        """Limit the rate of a queue; see ``Backend.limit_rate``."""
+        with self._atom() as store:
+            limits.limit_rate(store, queue, rate)
+
+    def limit_concurrency(self, queue: str, max_concurrent: int | None) -> None:
+        """Limit the concurrency of a queue; see ``Backend.limit_concurrency``."""
+        with self._atom() as store:
+            limits.limit_concurrency(store, queue, max_concurrent)
+
+    def limits(self) -> builtins.list[params.LimitRecord]:
+        """Return the limits in force; see ``Backend.limits``."""
+        with self._atom() as store:
+            return limits.records(store)
 
     def set_progress(self, id: str, token: int | None, percent: int) -> bool:
         """Store the progress of a running job; see ``Backend.set_progress``."""

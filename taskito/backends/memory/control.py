@@ -9,7 +9,7 @@ from taskito.backends.memory.store import Store
 from taskito.backends.params import CancelVerdict, JobState
 from taskito.backends.validation import check_integer, check_name, check_purge
 
-__all__ = ["append_log", "cancel", "pause", "purge", "resume", "set_progress"]
+__all__ = ["append_log", "cancel", "pause", "purge", "resume", "set_progress", "unstarted"]
 
 MAX_PERCENT = 100
 
@@ -49,6 +49,15 @@ def resume(store: Store, queue: str) -> None:
     if queue in store.paused:
         store.paused.remove(queue)
         store.announce()
+
+
+def unstarted(store: Store, queue: str) -> list[str]:
+    """Return the workers that hold jobs of a queue whose start they have not reported."""
+    return sorted(
+        worker_id
+        for worker_id, worker in store.workers.items()
+        if any(job.spec.queue == queue and not job.started for job in worker.running.values())
+    )
 
 
 def set_progress(store: Store, id: str, token: int | None, percent: int) -> bool:

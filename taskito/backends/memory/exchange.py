@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 
 from taskito.backends import params
+from taskito.backends.memory import limits
 from taskito.backends.memory.job import Job
 from taskito.backends.memory.store import EXPIRED, Lane, Store, Worker
 from taskito.backends.params import ErrorKind, JobState, Verdict, Why
@@ -40,13 +41,16 @@ def exchange(store: Store, request: params.ExchangeRequest) -> params.ExchangeRe
         store.promote(PROMOTIONS)
     # Requests are collected before the claims: a job that was claimed just now cannot have one.
     cancel_requests = tuple(job.id for job in worker.running.values() if job.cancel_requested)
+    idle = request.want if request.idle is None else request.idle
+    jobs = tuple(_claim(store, worker, request.want, idle))
+    waits = (store.next_due_ms(), _next_token_ms(store, worker) if request.want else None)
     return params.ExchangeReply(
         verdicts=verdicts,
-        jobs=tuple(_claim(store, worker, request.want)),
+        jobs=jobs,
         lost=lost,
         cancel_requests=cancel_requests,
         paused=tuple(sorted(store.paused)),
-        next_due_ms=store.next_due_ms(),
+        next_due_ms=min((wait for wait in waits if wait is not None), default=None),
     )
 
 
@@ -78,6 +82,8 @@ def _settle(store: Store, worker: Worker, settlement: params.Settlement) -> Verd
         return Verdict.STALE
     if settlement.started_ago_ms is not None:
         _note_start(store, job, settlement.started_ago_ms)
+    if not job.started:
+        limits.give_back(store, job)
     _apply(store, job, settlement.outcome)
     return Verdict.OK
 
@@ -148,8 +154,11 @@ def release(store: Store, job: Job, *, interrupted: bool) -> None:
 # Claims -----------------------------------------------------------------------------------------
 
 
-def _claim(store: Store, worker: Worker, want: int) -> list[params.ClaimedJob]:
+def _claim(store: Store, worker: Worker, want: int, idle: int) -> list[params.ClaimedJob]:
     """Claim up to ``want`` jobs, the best heads of the lanes that are open to this worker.
+
+    A job under a limit is claimed only if one of the ``idle`` executors can start it at once. If
+    not, nothing behind it is claimed either: it would be started first, again and again.
 
     Suspects wait in lanes of their own, so that the one that is already running closes those lanes
     and the others behind it are not looked at.
@@ -164,13 +173,17 @@ def _claim(store: Store, worker: Worker, want: int) -> list[params.ClaimedJob]:
     suspect_runs = any(job.suspect for job in worker.running.values())
     while heads and len(claimed) < want:
         _, lane = heapq.heappop(heads)
-        if lane[2] and suspect_runs:
+        head = store.lanes[lane][0][1]
+        if (lane[2] and suspect_runs) or limits.limited_by(store, head) is not None:
             continue
+        if limits.applies(store, head) and len(claimed) >= idle:
+            break
         _, job = heapq.heappop(store.lanes[lane])
         if has_expired(store, job):
             store.end(job, "expire", reason=EXPIRED)
         else:
             store.claim(job, worker)
+            limits.take(store, job)
             suspect_runs = suspect_runs or job.suspect
             claimed.append(_describe(store, job))
         if _clean(store, lane):
@@ -179,13 +192,28 @@ def _claim(store: Store, worker: Worker, want: int) -> list[params.ClaimedJob]:
 
 
 def _is_open(store: Store, worker: Worker, lane: Lane) -> bool:
-    queue, task, _ = lane
+    queue, task, _, _ = lane
     served = worker.registration.queues
     return (
         (served is None or queue in served)
         and task in worker.registration.tasks
         and queue not in store.paused
     )
+
+
+def _next_token_ms(store: Store, worker: Worker) -> int | None:
+    """Return how long until a rate lets this worker have a job; None if it is not that."""
+    heads = [
+        store.lanes[lane][0][1]
+        for lane in list(store.lanes)
+        if _is_open(store, worker, lane) and _clean(store, lane)
+    ]
+    waits = [
+        limits.wait_ms(store, head)
+        for head in heads
+        if limits.limited_by(store, head) is params.LimitedBy.RATE
+    ]
+    return min(waits, default=None)
 
 
 def _clean(store: Store, lane: Lane) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from taskito.backends import params
 from taskito.backends.ids import parse_job_id
 from taskito.backends.memory.job import Job, to_record
+from taskito.backends.memory.limits import limited_by
 from taskito.backends.memory.store import Store
 from taskito.backends.params import JobState
 from taskito.backends.validation import check_list
@@ -24,8 +25,15 @@ def find(store: Store, id: str) -> Job | None:
 
 def get(store: Store, ids: Sequence[str]) -> list[params.JobRecord | None]:
     """Return the whole record of each job."""
-    jobs = [find(store, job_id) for job_id in ids]
-    return [None if job is None else to_record(job, store.namespace, whole=True) for job in jobs]
+    return [
+        None if job is None else _whole_record(store, job)
+        for job in [find(store, job_id) for job_id in ids]
+    ]
+
+
+def _whole_record(store: Store, job: Job) -> params.JobRecord:
+    limit = limited_by(store, job) if job.state is JobState.READY else None
+    return to_record(job, store.namespace, whole=True, limited_by=limit)
 
 
 def list_jobs(store: Store, request: params.ListRequest) -> params.Page:

@@ -62,9 +62,12 @@ class Job:
     logs: list[params.LogRecord] = field(default_factory=list)
 
     @property
-    def lane(self) -> tuple[str, str, bool]:
-        """The lane in which it waits for a claim; suspects have their own, see ``claim``."""
-        return self.spec.queue, self.spec.task, self.suspect
+    def lane(self) -> tuple[str, str, bool, str | None]:
+        """The lane in which it waits for a claim: jobs that a claim may or may not take together.
+
+        Suspects have their own, and so has each concurrency key.
+        """
+        return self.spec.queue, self.spec.task, self.suspect, self.spec.concurrency_key
 
     @property
     def rank(self) -> tuple[int, int, int]:
@@ -81,7 +84,9 @@ class Job:
         return self.state is JobState.RUNNING and self.token == lease.token
 
 
-def to_record(job: Job, namespace: str, *, whole: bool) -> params.JobRecord:
+def to_record(
+    job: Job, namespace: str, *, whole: bool, limited_by: params.LimitedBy | None = None
+) -> params.JobRecord:
     """Describe a job; without payload, result and errors unless ``whole``."""
     spec = job.spec
     return params.JobRecord(
@@ -106,6 +111,8 @@ def to_record(job: Job, namespace: str, *, whole: bool) -> params.JobRecord:
         run=job.token,
         worker=job.worker if job.state in _WITH_WORKER and job.worker else None,
         unique_key=spec.unique_key,
+        concurrency_key=spec.concurrency_key,
+        limited_by=limited_by,
         metadata=spec.metadata,
         serializer=spec.serializer,
         payload=spec.payload if whole else b"",

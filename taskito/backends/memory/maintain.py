@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 
 from taskito.backends import params
+from taskito.backends.memory import limits
 from taskito.backends.memory.exchange import release
 from taskito.backends.memory.job import Job
 from taskito.backends.memory.store import EXPIRED, Store
@@ -38,6 +39,8 @@ def give_back(store: Store, worker_id: str) -> None:
     if worker is None:
         return
     for job in list(worker.running.values()):
+        if not job.started:
+            limits.give_back(store, job)
         release(store, job, interrupted=job.started)
     del store.workers[worker_id]
 
@@ -63,6 +66,7 @@ def _rescue(store: Store, budget: int) -> int:
 
 def _take_back(store: Store, job: Job) -> None:
     if not job.started:
+        limits.give_back(store, job)
         release(store, job, interrupted=False)
         return
     worker = store.workers[job.worker]

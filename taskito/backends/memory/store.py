@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from taskito.backends import params
 from taskito.backends.base import Clock
+from taskito.backends.memory.bucket import Limit
 from taskito.backends.memory.job import Job
 from taskito.backends.params import JobState, Why
 from taskito.backends.transitions import next_state
@@ -30,8 +31,8 @@ __all__ = ["EXPIRED", "Lane", "Store", "Worker", "inherited_reason"]
 EXPIRED = "expired"
 """The reason of a job that was not started in time."""
 
-Lane = tuple[str, str, bool]
-"""Queue, task, and whether it holds suspects."""
+Lane = tuple[str, str, bool, str | None]
+"""Queue, task, whether it holds suspects, and the concurrency key of its jobs."""
 
 _WAITING = frozenset({JobState.BLOCKED, JobState.SCHEDULED, JobState.READY})
 
@@ -69,6 +70,7 @@ class Store:
         """The final jobs in the order in which they ended."""
         self.workers: dict[str, Worker] = {}
         self.paused: set[str] = set()
+        self.limits: dict[tuple[params.LimitKind, str], Limit] = {}
         self.unique_keys: dict[str, str] = {}
         self.idempotency_keys: dict[str, str] = {}
         self.counts: Counter[tuple[str, str, JobState, bool]] = Counter()

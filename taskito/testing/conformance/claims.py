@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taskito.backends import Backend, params
-from taskito.backends.params import JobState, Verdict
+from taskito.backends.params import JobState, LimitedBy, Verdict
 from taskito.testing.conformance.model import Model, ModelJob, ModelWorker
 from taskito.testing.conformance.observation import Observer
 
@@ -28,6 +28,7 @@ class ExchangeCheck:
     def register(self, registration: params.WorkerRegistration) -> None:
         """Note a worker that the store has accepted."""
         self.model.workers[registration.id] = ModelWorker(registration=registration)
+        self.model.allowances.announce(registration)
 
     def run(self, request: params.ExchangeRequest) -> params.ExchangeReply:
         """Make one exchange and check everything in its reply."""
@@ -45,7 +46,7 @@ class ExchangeCheck:
             f"cancel_requests: {sorted(reply.cancel_requests)}, not {sorted(requested)}"
         )
         assert list(reply.paused) == sorted(self.model.paused), f"paused: {reply.paused}"
-        self._check_next_due(reply)
+        self._check_next_due(request, reply)
         return reply
 
     # Attempts -----------------------------------------------------------------------------------
@@ -99,19 +100,34 @@ class ExchangeCheck:
         reply: params.ExchangeReply,
         candidates: list[ModelJob],
     ) -> bool:
-        """Walk down the candidates: each is claimed, unless it is a second suspect."""
+        """Walk down the candidates: each is claimed, unless a limit or a second suspect forbids it.
+
+        A job under a limit that no idle executor could start ends the walk.
+        """
+        idle = request.want if request.idle is None else request.idle
         occupied = any(job.suspect for job in self.model.held_by(request.worker))
         expected = list(reply.jobs)
+        taken: list[ModelJob] = []
         for job in candidates:
-            if len(reply.jobs) - len(expected) == request.want:
+            if len(taken) == request.want:
                 break
-            if expected and expected[0].lease.id == job.id:
+            if self.model.allowances.limited_by(job, taken) is not None:
+                if expected and expected[0].lease.id == job.id:
+                    return False
+                continue
+            waits = self.model.allowances.is_limited(job) and len(taken) >= idle
+            if not waits and expected and expected[0].lease.id == job.id:
                 if expected[0].suspect and occupied:
                     return False
                 occupied = expected.pop(0).suspect or occupied
+                taken.append(job)
                 continue
-            if job.suspect is False or not occupied:
-                return False
+            if job.suspect is not False and occupied:
+                # A second suspect is passed over; whether it is one may be open.
+                if job.suspect is None and waits and not expected:
+                    break
+                continue
+            return waits and not expected
         return not expected
 
     def _take(
@@ -147,11 +163,18 @@ class ExchangeCheck:
         assert claimed == expected, f"claimed {claimed}, not {expected}"
         self.model.claim(job, worker, token)
 
-    def _check_next_due(self, reply: params.ExchangeReply) -> None:
+    def _check_next_due(self, request: params.ExchangeRequest, reply: params.ExchangeReply) -> None:
         now = self.model.clock.wall_ms()
         waits = [
             max(0, (job.due_ms or now) - now) for job in self.model.in_state(JobState.SCHEDULED)
         ]
+        if request.want:
+            allowances = self.model.allowances
+            waits += [
+                allowances.wait_ms(job)
+                for job in self.model.candidates(request.worker, promote=False)
+                if allowances.limited_by(job) is LimitedBy.RATE
+            ]
         # It may be less: a store with several namespaces may speak of all of them.
         assert not waits or (reply.next_due_ms is not None and reply.next_due_ms <= min(waits)), (
             f"next_due_ms: {reply.next_due_ms}, but a job is due in {min(waits)} ms"

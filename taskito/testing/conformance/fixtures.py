@@ -169,6 +169,7 @@ def worker_starter(backend: Backend) -> StartWorker:
         queues: tuple[str, ...] | None = None,
         tasks: tuple[str, ...] = ("add",),
         lease_ms: int = 30_000,
+        limits: tuple[params.TaskLimit, ...] = (),
     ) -> PlayedWorker:
         registration = params.WorkerRegistration(
             id=f"{prefix}{next(numbers):08x}",
@@ -178,6 +179,7 @@ def worker_starter(backend: Backend) -> StartWorker:
             tasks=tasks,
             lease_ms=lease_ms,
             concurrency=4,
+            limits=limits,
         )
         return PlayedWorker(backend, registration)
 

@@ -7,6 +7,7 @@ from taskito.testing.conformance.concurrent import ConcurrentStage
 from taskito.testing.conformance.contract import ContractStage
 from taskito.testing.conformance.crash import CrashStage
 from taskito.testing.conformance.fixtures import KitFixtures
+from taskito.testing.conformance.limit_races import LimitRaces
 from taskito.testing.conformance.round_trip import RoundTripStage
 from taskito.testing.conformance.stateful import StatefulStage
 
@@ -18,6 +19,7 @@ class BackendConformance(
     StatefulStage,
     RoundTripStage,
     ConcurrentStage,
+    LimitRaces,
     CrashStage,
     BudgetStage,
     KitFixtures,

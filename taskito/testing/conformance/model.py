@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from taskito.backends import params
 from taskito.backends.base import Clock
 from taskito.backends.params import FINAL_STATES, ErrorKind, JobState, Verdict, Why
+from taskito.testing.conformance.allowance import Allowances
 
 __all__ = ["WAITING", "Model", "ModelError", "ModelJob", "ModelWorker"]
 
@@ -98,6 +99,7 @@ class Model:
         self.jobs: dict[str, ModelJob] = {}
         self.workers: dict[str, ModelWorker] = {}
         self.paused: set[str] = set()
+        self.allowances = Allowances(self)
         self.enqueued = 0
 
     def in_state(self, *states: JobState) -> Iterator[ModelJob]:
@@ -214,6 +216,7 @@ class Model:
         job.state, job.why = JobState.RUNNING, None
         job.token, job.worker, job.started = token, worker, False
         job.progress = None
+        self.allowances.take(job)
         self.renew(job)
 
     def renew(self, job: ModelJob) -> None:
@@ -229,6 +232,8 @@ class Model:
     def settle(self, job: ModelJob, outcome: params.Outcome) -> None:
         """Do what an accepted outcome asks for."""
         now = self.clock.wall_ms()
+        if not job.started:
+            self.allowances.give_back(job)
         match outcome:
             case params.OutcomeSuccess():
                 job.result = (outcome.result, outcome.serializer)
@@ -264,6 +269,8 @@ class Model:
     def unregister(self, worker: str) -> None:
         """Take a worker away."""
         for job in self.held_by(worker):
+            if not job.started:
+                self.allowances.give_back(job)
             self.release(job, interrupted=job.started)
         del self.workers[worker]
 

@@ -102,6 +102,7 @@ class Observer:
         self._compare_list()
         self._compare_workers()
         self._compare_paused()
+        self._compare_limits()
         self._before = dict(self.records)
 
     # One job ------------------------------------------------------------------------------------
@@ -130,6 +131,10 @@ class Observer:
             "cancel_requested": job.cancel_reason is not None,
             "original_id": job.original_id,
             "replayed_as": job.replayed_as,
+            "concurrency_key": spec.concurrency_key,
+            "limited_by": self.model.allowances.limited_by(job)
+            if job.state is JobState.READY
+            else None,
             "result": None if job.result is None else job.result[0],
             "result_serializer": None if job.result is None else job.result[1],
         }
@@ -249,6 +254,14 @@ class Observer:
     def _compare_paused(self) -> None:
         if self.backend.capabilities.pauses:
             assert list(self.backend.paused()) == sorted(self.model.paused), "paused queues"
+
+    def _compare_limits(self) -> None:
+        if self.backend.capabilities.limits:
+            found = {
+                (row.kind, row.name, row.rate, row.max_concurrent, row.tokens)
+                for row in self.backend.limits()
+            }
+            assert found == self.model.allowances.records(), "limits"
 
 
 def _ancestors(model: Model, job: ModelJob) -> set[str]:

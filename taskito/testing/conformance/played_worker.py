@@ -69,4 +69,4 @@ class PlayedWorker:
 
 
 StartWorker: TypeAlias = Callable[..., PlayedWorker]
-"""Registers a worker: ``start_worker(queues=None, tasks=("add",), lease_ms=30_000)``."""
+"""Registers a worker: ``start_worker(queues=None, tasks=("add",), lease_ms=30_000, limits=())``."""

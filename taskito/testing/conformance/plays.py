@@ -11,13 +11,35 @@ from taskito.backends import Capabilities, params
 from taskito.backends.params import ErrorKind
 from taskito.testing.conformance.model import ModelJob
 
-__all__ = ["NO_JOB", "QUEUES", "TASKS", "batches", "outcomes", "settlements_of", "subsets"]
+__all__ = [
+    "LIMITS",
+    "NO_JOB",
+    "QUEUES",
+    "TASKS",
+    "batches",
+    "outcomes",
+    "settlements_of",
+    "subsets",
+]
 
 T = TypeVar("T")
 
 QUEUES = ("default", "übersicht")
 TASKS = ("add", "報告")
 KEYS = ("a", "b")
+LIMITS = st.builds(
+    params.TaskLimit,
+    task=st.sampled_from(TASKS),
+    rate=st.sampled_from(
+        [
+            None,
+            params.Rate(count=1, period_ms=1_000, burst=1),
+            params.Rate(count=3, period_ms=5_000, burst=2),
+        ]
+    ),
+    max_concurrent=st.sampled_from([None, 1, 2]),
+)
+"""What a worker may say of a task."""
 NO_JOB = "00000000-0000-7000-8000-ffffffffffff"
 GIVEN_IDS = (
     "0189f7ab-5c10-7cc3-98c4-dc0c0c07398f",
@@ -94,6 +116,8 @@ def _item(
     if capabilities.unique:
         fields["unique_key"] = draw(st.sampled_from([None, None, *KEYS]))
         fields["idempotency_key"] = draw(st.sampled_from([None, None, None, *KEYS]))
+    if capabilities.limits:
+        fields["concurrency_key"] = draw(st.sampled_from([None, None, *KEYS]))
     if capabilities.given_ids:
         fields["id"] = draw(st.sampled_from([None, None, None, None, *GIVEN_IDS]))
     if capabilities.dependencies:

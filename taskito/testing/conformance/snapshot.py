@@ -19,11 +19,12 @@ class Snapshot:
     counts: frozenset[params.Count]
     workers: tuple[params.WorkerRecord, ...]
     paused: tuple[str, ...] = ()
+    limits: frozenset[params.LimitRecord] = frozenset()
     logs: dict[str, tuple[params.LogRecord, ...]] = field(default_factory=dict)
 
 
 def observe(backend: Backend) -> Snapshot:
-    """Read all jobs, counts, workers, pauses and log lines."""
+    """Read all jobs, counts, workers, pauses, limits and log lines."""
     capabilities = backend.capabilities
     ids = every_id(backend)
     jobs = tuple(record for record in backend.get(ids) if record is not None)
@@ -35,6 +36,7 @@ def observe(backend: Backend) -> Snapshot:
         counts=frozenset(count for count in backend.counts() if count.count),
         workers=tuple(backend.workers()),
         paused=tuple(backend.paused()) if capabilities.pauses else (),
+        limits=frozenset(backend.limits()) if capabilities.limits else frozenset(),
         logs=logs,
     )
 

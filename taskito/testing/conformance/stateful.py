@@ -38,6 +38,7 @@ from taskito.testing.conformance.fixtures import (
 from taskito.testing.conformance.model import Model
 from taskito.testing.conformance.observation import Observer
 from taskito.testing.conformance.plays import (
+    LIMITS,
     NO_JOB,
     QUEUES,
     TASKS,
@@ -95,7 +96,7 @@ class StoreMachine(RuleBasedStateMachine):
     @initialize(data=st.data())
     def begin(self, data: st.DataObject) -> None:
         """Begin with a worker that takes everything, and some jobs."""
-        self.register(queues=None, tasks=list(TASKS), lease_ms=5_000)
+        self.register(queues=None, tasks=list(TASKS), lease_ms=5_000, limits=[])
         self.enqueue(data=data)
 
     # Producers ----------------------------------------------------------------------------------
@@ -144,9 +145,17 @@ class StoreMachine(RuleBasedStateMachine):
         queues=st.none() | st.lists(st.sampled_from(QUEUES), min_size=1, unique=True),
         tasks=st.lists(st.sampled_from(TASKS), unique=True) | st.just(list(TASKS)),
         lease_ms=st.sampled_from([100, 5_000, 30_000]),
+        limits=st.just([]) | st.lists(LIMITS, max_size=2, unique_by=lambda limit: limit.task),
     )
-    def register(self, queues: list[str] | None, tasks: list[str], lease_ms: int) -> None:
-        """Start a worker."""
+    def register(
+        self,
+        queues: list[str] | None,
+        tasks: list[str],
+        lease_ms: int,
+        limits: list[params.TaskLimit],
+    ) -> None:
+        """Start a worker; what it says of its tasks counts from now on."""
+        may_limit = self.capabilities.limits
         number = len(self.unregistered) + len(self.model.workers)
         registration = params.WorkerRegistration(
             id=f"{self.prefix}{number:08x}",
@@ -156,6 +165,7 @@ class StoreMachine(RuleBasedStateMachine):
             tasks=tuple(tasks),
             lease_ms=lease_ms,
             concurrency=4,
+            limits=tuple(limit for limit in limits if may_limit and limit.task in tasks),
         )
         self.backend.register(registration)
         self.exchanges.register(registration)
@@ -175,8 +185,12 @@ class StoreMachine(RuleBasedStateMachine):
             self.backend.exchange(params.ExchangeRequest(worker=worker, want=1))
 
     @precondition(lambda self: self._present())
-    @rule(data=st.data(), want=st.sampled_from([0, 1, 2, 5, 20]))
-    def exchange(self, data: st.DataObject, want: int) -> None:
+    @rule(
+        data=st.data(),
+        want=st.sampled_from([0, 1, 2, 5, 20]),
+        idle=st.sampled_from([None, None, 0, 1, 3]),
+    )
+    def exchange(self, data: st.DataObject, want: int, idle: int | None) -> None:
         """Let a worker do any mix of what an exchange can carry, also with leases that are over."""
         worker = data.draw(st.sampled_from(self._present()))
         held = [params.Lease(id=job.id, token=job.token) for job in self.model.held_by(worker)]
@@ -196,6 +210,7 @@ class StoreMachine(RuleBasedStateMachine):
                 for lease in data.draw(subsets(rest, 3))
             ),
             want=want,
+            idle=idle,
         )
         self._exchange(request)
 
@@ -368,6 +383,18 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             self.backend.resume(queue)
             self.model.paused.discard(queue)
+
+    @precondition(lambda self: self.capabilities.limits)
+    @rule(
+        queue=st.sampled_from(QUEUES),
+        rate=st.sampled_from([None, params.Rate(count=2, period_ms=1_000, burst=2)]),
+        max_concurrent=st.sampled_from([None, 1, 3]),
+    )
+    def limit_queue(self, queue: str, rate: params.Rate | None, max_concurrent: int | None) -> None:
+        """Limit a queue, or end that."""
+        self.backend.limit_rate(queue, rate)
+        self.backend.limit_concurrency(queue, max_concurrent)
+        self.model.allowances.limit_queue(queue, rate, max_concurrent)
 
     @precondition(lambda self: self.capabilities.progress_log and self.leases)
     @rule(data=st.data(), percent=st.integers(0, 100))

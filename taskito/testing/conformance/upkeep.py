@@ -76,6 +76,7 @@ class UpkeepCheck:
         culprit = suspects[0] if len(suspects) == 1 else None
         for job in taken:
             if not job.started:
+                self.model.allowances.give_back(job)
                 self.model.back_to_ready(job)
                 continue
             self.model.crash(job)

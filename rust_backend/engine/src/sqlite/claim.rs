@@ -6,18 +6,21 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::ops::ControlFlow;
 
 use rusqlite::Connection;
 
 use super::failure::Outcome;
 use super::finish::Ending;
+use super::keyed;
 use super::lanes::Lanes;
+use super::limits::{Gates, Way};
 use super::place::{self, Place};
 use super::schema::code;
 use super::session::Session;
 use super::transaction::Transaction;
 use crate::id::JobId;
-use crate::model::{ClaimedJob, Lease};
+use crate::model::{ClaimedJob, ExchangeRequest, Lease};
 
 /// The reason of a job that was not started in time.
 pub(super) const EXPIRED: &str = "expired";
@@ -25,15 +28,18 @@ pub(super) const EXPIRED: &str = "expired";
 /// The next jobs of one lane, in order.
 struct Head {
     lane: i64,
+    /// A claim from it changes what may be claimed next, so that nothing is read ahead.
+    keyed: bool,
     fetched: VecDeque<(i64, i64)>,
     last: (i64, i64),
     exhausted: bool,
 }
 
 impl Head {
-    const fn new(lane: i64) -> Self {
+    const fn new(lane: i64, keyed: bool) -> Self {
         Self {
             lane,
+            keyed,
             fetched: VecDeque::new(),
             last: (i64::MIN, i64::MIN),
             exhausted: false,
@@ -46,6 +52,7 @@ impl Head {
         connection: &Connection,
         chunk: usize,
     ) -> rusqlite::Result<Option<(i64, i64)>> {
+        let chunk = if self.keyed { 1 } else { chunk };
         if self.fetched.is_empty() && !self.exhausted {
             let mut statement = connection.prepare_cached(
                 "SELECT rank, seq FROM ready WHERE lane = ?1 AND (rank, seq) > (?2, ?3)
@@ -56,7 +63,7 @@ impl Head {
             while let Some(row) = rows.next()? {
                 self.fetched.push_back((row.get(0)?, row.get(1)?));
             }
-            self.exhausted = self.fetched.len() < chunk;
+            self.exhausted = !self.keyed && self.fetched.len() < chunk;
             if let Some(last) = self.fetched.back() {
                 self.last = *last;
             }
@@ -65,9 +72,9 @@ impl Head {
     }
 }
 
-/// The lanes with ready jobs that this worker may claim from now. `entered` are those in which the
-/// open transaction has put jobs that are not counted yet.
-pub(super) fn open_lanes(
+/// The lanes with ready jobs of tasks and queues that this worker serves. `entered` are those in
+/// which the open transaction has put jobs that are not counted yet.
+fn served_lanes(
     connection: &Connection,
     lanes: &Lanes,
     entered: &[i64],
@@ -82,88 +89,229 @@ pub(super) fn open_lanes(
                 && !paused.contains(&name.queue)
         })
     };
-    let mut open = Vec::new();
+    let mut found = Vec::new();
     let mut statement =
         connection.prepare_cached("SELECT lane FROM count WHERE state = ?1 AND n > 0")?;
     let mut rows = statement.query([code::READY])?;
     while let Some(row) = rows.next()? {
         let lane = row.get(0)?;
         if serves(lane) {
-            open.push(lane);
+            found.push(lane);
         }
     }
     for lane in entered {
-        if serves(*lane) && !open.contains(lane) {
-            open.push(*lane);
+        if serves(*lane) && !found.contains(lane) {
+            found.push(*lane);
         }
     }
-    Ok(open)
+    Ok(found)
+}
+
+/// What a look finds without the write lock.
+pub(super) struct Look {
+    /// There may be something to claim.
+    pub(super) work: bool,
+    pub(super) next_token_ms: Option<i64>,
+}
+
+/// Whether a worker could claim anything now.
+pub(super) fn look(
+    connection: &Connection,
+    lanes: &Lanes,
+    session: &Session,
+    paused: &[String],
+    steady_ms: i64,
+) -> Outcome<Look> {
+    let served = served_lanes(connection, lanes, &[], session, paused)?;
+    let mut look = Look {
+        work: false,
+        next_token_ms: None,
+    };
+    if served.is_empty() {
+        return Ok(look);
+    }
+    let gates = Gates::load(connection, lanes, session.namespace, steady_ms, |_| 0)?;
+    for lane in served {
+        let Some(name) = lanes.name(lane) else {
+            continue;
+        };
+        let way = gates.way(name);
+        if gates.closed_by(way).is_some() {
+            look.next_token_ms = earlier(look.next_token_ms, gates.wait_ms(way));
+        } else if Head::new(lane, name.keyed).peek(connection, 1)?.is_some() {
+            look.work = true;
+        }
+    }
+    Ok(look)
+}
+
+fn earlier(left: Option<i64>, right: Option<i64>) -> Option<i64> {
+    left.into_iter().chain(right).min()
+}
+
+/// What a claim came to.
+#[derive(Default)]
+pub(super) struct Claims {
+    pub(super) jobs: Vec<ClaimedJob>,
+    /// How long until a rate lets another one start.
+    pub(super) next_token_ms: Option<i64>,
 }
 
 /// Claim up to `want` jobs for the worker.
 pub(super) fn run(
     transaction: &mut Transaction<'_>,
     session: &Session,
+    request: &ExchangeRequest,
+    paused: &[String],
+    now_ms: i64,
+    steady_ms: i64,
+) -> Outcome<Claims> {
+    let connection = transaction.connection;
+    transaction.lanes.refresh(connection)?;
+    let entered = transaction.entered(code::READY);
+    let served = served_lanes(connection, transaction.lanes, &entered, session, paused)?;
+    if served.is_empty() {
+        return Ok(Claims::default());
+    }
+    let gates = Gates::load(
+        connection,
+        transaction.lanes,
+        session.namespace,
+        steady_ms,
+        |lane| transaction.uncounted(lane, code::RUNNING),
+    )?;
+    let mut claim = Claim {
+        transaction,
+        session,
+        gates,
+        now_ms,
+        steady_ms,
+        want: request.want,
+        idle: request.idle.unwrap_or(request.want),
+        suspect_running: None,
+        claimed: Vec::with_capacity(request.want.min(1_024)),
+    };
+    let ways = claim.merge(served)?;
+    let waits = ways.into_iter().filter_map(|way| claim.gates.wait_ms(way));
+    let next_token_ms = waits.min();
+    claim.gates.save(connection, session.namespace)?;
+    Ok(Claims {
+        jobs: claim.claimed,
+        next_token_ms,
+    })
+}
+
+/// One claim on its way through the heads of the lanes.
+struct Claim<'a, 'b> {
+    transaction: &'a mut Transaction<'b>,
+    session: &'a Session,
+    gates: Gates,
     now_ms: i64,
     steady_ms: i64,
     want: usize,
-    paused: &[String],
-) -> Outcome<Vec<ClaimedJob>> {
-    let connection = transaction.connection;
-    transaction.lanes.refresh(connection)?;
-    let open = open_lanes(
-        connection,
-        transaction.lanes,
-        &transaction.entered(code::READY),
-        session,
-        paused,
-    )?;
-    let chunk = if open.len() == 1 {
-        want
-    } else {
-        (2 * want / open.len().max(1)).clamp(4, want.max(4))
-    };
-    let mut heads: Vec<Head> = open.into_iter().map(Head::new).collect();
-    let mut order = BinaryHeap::new();
-    for (index, head) in heads.iter_mut().enumerate() {
-        if let Some(first) = head.peek(connection, chunk)? {
-            order.push(Reverse((first, index)));
-        }
-    }
-    let mut suspect_running = None;
-    let mut claimed = Vec::with_capacity(want.min(1_024));
-    while claimed.len() < want {
-        let Some(Reverse(((rank, seq), index))) = order.pop() else {
-            break;
-        };
-        let head = &mut heads[index];
-        head.fetched.pop_front();
-        if let Some(next) = head.peek(connection, chunk)? {
-            order.push(Reverse((next, index)));
-        }
-        let mut candidate = load(transaction, head.lane, rank, seq)?;
-        if candidate
-            .expires_ms
-            .is_some_and(|expires_ms| expires_ms <= now_ms)
-        {
-            expire(transaction, seq, now_ms)?;
-            continue;
-        }
-        if candidate.job.suspect {
-            let occupied = match suspect_running {
-                Some(known) => known,
-                None => has_suspect(connection, session.row)?,
-            };
-            suspect_running = Some(true);
-            if occupied {
+    /// Executors that wait for work: a job under a limit is claimed for one of them only.
+    idle: usize,
+    suspect_running: Option<bool>,
+    claimed: Vec<ClaimedJob>,
+}
+
+impl Claim<'_, '_> {
+    /// Take the first jobs of all open lanes in their common order; returns the ways to all lanes.
+    fn merge(&mut self, served: Vec<i64>) -> Outcome<Vec<Way>> {
+        let connection = self.transaction.connection;
+        let mut heads = Vec::with_capacity(served.len());
+        let mut ways = Vec::with_capacity(served.len());
+        for lane in served {
+            let Some(name) = self.transaction.lanes.name(lane) else {
                 continue;
+            };
+            let way = self.gates.way(name);
+            ways.push(way);
+            if self.gates.closed_by(way).is_none() {
+                heads.push((Head::new(lane, name.keyed), way));
             }
         }
-        candidate.job.expires_in_ms = candidate.expires_ms.map(|expires_ms| expires_ms - now_ms);
-        take(transaction, session, steady_ms, &mut candidate)?;
-        claimed.push(candidate.job);
+        let chunk = if heads.len() == 1 {
+            self.want
+        } else {
+            (2 * self.want / heads.len().max(1)).clamp(4, self.want.max(4))
+        };
+        let mut order = BinaryHeap::new();
+        for (index, (head, _)) in heads.iter_mut().enumerate() {
+            if let Some(first) = head.peek(connection, chunk)? {
+                order.push(Reverse((first, index)));
+            }
+        }
+        while self.claimed.len() < self.want {
+            let Some(Reverse((spot, index))) = order.pop() else {
+                break;
+            };
+            let (head, way) = &mut heads[index];
+            if self.gates.closed_by(*way).is_some() {
+                continue;
+            }
+            head.fetched.pop_front();
+            if self.consider(head.lane, head.keyed, spot, *way)?.is_break() {
+                break;
+            }
+            if let Some(next) = head.peek(connection, chunk)? {
+                order.push(Reverse((next, index)));
+            }
+        }
+        Ok(ways)
     }
-    Ok(claimed)
+
+    /// Claim one job unless something about itself forbids it. Breaks if it has to wait for a free
+    /// executor: nothing that stands behind it may overtake it into the buffer, or there would never
+    /// be one.
+    fn consider(
+        &mut self,
+        lane: i64,
+        keyed: bool,
+        (rank, seq): (i64, i64),
+        way: Way,
+    ) -> Outcome<ControlFlow<()>> {
+        if keyed && !keyed::is_offered(self.transaction.connection, lane, (rank, seq))? {
+            // Another job of its key has just been claimed from another queue.
+            return Ok(ControlFlow::Continue(()));
+        }
+        let mut candidate = load(self.transaction, lane, rank, seq)?;
+        if candidate
+            .expires_ms
+            .is_some_and(|expires_ms| expires_ms <= self.now_ms)
+        {
+            expire(self.transaction, seq, self.now_ms)?;
+            return Ok(ControlFlow::Continue(()));
+        }
+        if candidate.job.suspect {
+            let occupied = match self.suspect_running {
+                Some(known) => known,
+                None => has_suspect(self.transaction.connection, self.session.row)?,
+            };
+            if occupied {
+                self.suspect_running = Some(true);
+                return Ok(ControlFlow::Continue(()));
+            }
+        }
+        if way.is_limited() && self.claimed.len() >= self.idle {
+            return Ok(ControlFlow::Break(()));
+        }
+        if candidate.job.suspect {
+            self.suspect_running = Some(true);
+        }
+        candidate.job.expires_in_ms = candidate
+            .expires_ms
+            .map(|expires_ms| expires_ms - self.now_ms);
+        take(
+            self.transaction,
+            self.session,
+            self.steady_ms,
+            &mut candidate,
+        )?;
+        self.gates.take(way);
+        self.claimed.push(candidate.job);
+        Ok(ControlFlow::Continue(()))
+    }
 }
 
 struct Candidate {
@@ -171,6 +319,7 @@ struct Candidate {
     rank: i64,
     seq: i64,
     expires_ms: Option<i64>,
+    concurrency_key: Option<String>,
     job: ClaimedJob,
 }
 
@@ -180,16 +329,17 @@ fn load(transaction: &mut Transaction<'_>, lane: i64, rank: i64, seq: i64) -> Ou
         .connection
         .prepare_cached(
             "SELECT id, priority, max_retries, timeout_ms, expires_ms, serializer, metadata, payload,
-                    detour.due_ms, why, pending, attempt, crashes, suspect, run, started_ms
+                    concurrency_key, detour.due_ms, why, pending, attempt, crashes, suspect, run, started_ms
              FROM job LEFT JOIN detour ON detour.seq = job.seq WHERE job.seq = ?1",
         )?
         .query_row([seq], |row| {
-            let carried = place::detour(row, 8)?.unwrap_or_default();
+            let carried = place::detour(row, 9)?.unwrap_or_default();
             Ok(Candidate {
                 lane,
                 rank,
                 seq,
                 expires_ms: row.get::<_, Option<i64>>(4)?.filter(|_| !carried.has_run()),
+                concurrency_key: row.get(8)?,
                 job: ClaimedJob {
                     lease: Lease { id: JobId(row.get(0)?), token: 0 },
                     task: name.task,
@@ -217,10 +367,16 @@ fn take(
 ) -> Outcome<()> {
     let token = transaction.next_token()?;
     candidate.job.lease.token = token;
+    if let Some(key) = &candidate.concurrency_key {
+        let spot = (candidate.rank, candidate.seq);
+        keyed::start(transaction, candidate.lane, key, spot)?;
+    } else {
+        transaction
+            .connection
+            .prepare_cached("DELETE FROM ready WHERE lane = ?1 AND rank = ?2 AND seq = ?3")?
+            .execute([candidate.lane, candidate.rank, candidate.seq])?;
+    }
     let connection = transaction.connection;
-    connection
-        .prepare_cached("DELETE FROM ready WHERE lane = ?1 AND rank = ?2 AND seq = ?3")?
-        .execute([candidate.lane, candidate.rank, candidate.seq])?;
     connection
         .prepare_cached("INSERT INTO running VALUES (?1, ?2, ?3, ?4, NULL, ?5)")?
         .execute([

@@ -241,7 +241,8 @@ fn replay_one(
     connection
         .prepare_cached(
             "INSERT INTO job SELECT ?2, ?3, lane, priority, ?4, ?4, 0, max_retries, max_crashes,
-                    timeout_ms, NULL, result_ttl_ms, NULL, NULL, id, serializer, metadata, payload
+                    timeout_ms, NULL, result_ttl_ms, NULL, NULL, concurrency_key, id, serializer, metadata,
+                    payload
              FROM job WHERE seq = ?1",
         )?
         .execute(params![old, seq, new.0, now_ms])?;
@@ -249,7 +250,7 @@ fn replay_one(
         .prepare_cached("UPDATE done SET replayed = ?2 WHERE seq = ?1")?
         .execute(params![old, new.0])?;
     if let Some(body) = place::body(connection, seq)? {
-        transaction.make_ready(seq, body.lane, body.priority, now_ms)?;
+        transaction.make_ready(&body, now_ms)?;
     }
     Ok(Some(new))
 }

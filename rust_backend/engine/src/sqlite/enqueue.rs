@@ -116,6 +116,7 @@ pub(super) fn validate(jobs: &[NewJob]) -> Result<(), EngineError> {
         for (field, value) in [
             ("unique_key", &job.unique_key),
             ("idempotency_key", &job.idempotency_key),
+            ("concurrency_key", &job.concurrency_key),
         ] {
             if let Some(problem) = value.as_deref().and_then(key_problem) {
                 return fail(field, problem);
@@ -377,6 +378,7 @@ fn store(
             namespace,
             queue: job.queue.clone(),
             task: job.task.clone(),
+            keyed: job.concurrency_key.is_some(),
         },
     )?;
     let mut family = Family::default();
@@ -395,7 +397,7 @@ fn store(
     connection
         .prepare_cached(
             "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14,
-                                     NULL, ?15, ?16, ?17)",
+                                     ?15, NULL, ?16, ?17, ?18)",
         )?
         .execute(params![
             seq,
@@ -412,6 +414,7 @@ fn store(
             job.result_ttl_ms,
             job.unique_key,
             job.idempotency_key,
+            job.concurrency_key,
             job.serializer,
             job.metadata.as_deref(),
             &job.payload[..],
@@ -434,6 +437,7 @@ fn store(
         expires_ms,
         result_ttl_ms: job.result_ttl_ms,
         unique_key: job.unique_key.clone(),
+        concurrency_key: job.concurrency_key.clone(),
         detour: None,
     };
     if let Some(reason) = &family.lost {
@@ -458,7 +462,7 @@ fn store(
     } else if due_ms > now_ms {
         transaction.make_scheduled(seq, lane, due_ms, Why::Delay)?;
     } else {
-        transaction.make_ready(seq, lane, job.priority, due_ms)?;
+        transaction.make_ready(&body, due_ms)?;
     }
     Ok(Written {
         seq,

@@ -40,18 +40,29 @@ pub(super) fn writes(request: &ExchangeRequest) -> bool {
     !(request.settlements.is_empty() && request.renewals.is_empty() && request.starts.is_empty())
 }
 
-/// Whether there is anything to claim, without taking the write lock.
-pub(super) fn has_work(
+/// The answer to a request that writes nothing by itself, found without the write lock; `None` if
+/// there is something to claim.
+pub(super) fn without_work(
     connection: &Connection,
     lanes: &Lanes,
     session: &Session,
+    request: &ExchangeRequest,
     now_ms: i64,
-) -> Outcome<bool> {
-    if upkeep::next_timer(connection, timer::PROMOTE)?.is_some_and(|at_ms| at_ms <= now_ms) {
-        return Ok(true);
+    steady_ms: i64,
+) -> Outcome<Option<ExchangeReply>> {
+    let mut next_token_ms = None;
+    if request.want > 0 {
+        if upkeep::next_timer(connection, timer::PROMOTE)?.is_some_and(|at_ms| at_ms <= now_ms) {
+            return Ok(None);
+        }
+        let paused = paused(connection, session.namespace)?;
+        let look = claim::look(connection, lanes, session, &paused, steady_ms)?;
+        if look.work {
+            return Ok(None);
+        }
+        next_token_ms = look.next_token_ms;
     }
-    let paused = paused(connection, session.namespace)?;
-    Ok(!claim::open_lanes(connection, lanes, &[], session, &paused)?.is_empty())
+    signals(connection, session, now_ms, next_token_ms).map(Some)
 }
 
 /// Do everything that the request asks for, in one transaction.
@@ -69,31 +80,30 @@ pub(super) fn run(
     }
     let lost = renew(transaction, session, &request.renewals, steady_ms)?;
     note_starts(transaction, session, &request.starts, now_ms)?;
-    let mut jobs = Vec::new();
+    let mut claims = claim::Claims::default();
     if request.want > 0 {
         upkeep::promote(transaction, now_ms, PROMOTE)?;
         let paused = paused(transaction.connection, session.namespace)?;
-        jobs = claim::run(
-            transaction,
-            session,
-            now_ms,
-            steady_ms,
-            request.want,
-            &paused,
-        )?;
+        claims = claim::run(transaction, session, request, &paused, now_ms, steady_ms)?;
     }
-    let mut reply = signals(transaction.connection, session, now_ms)?;
+    let mut reply = signals(
+        transaction.connection,
+        session,
+        now_ms,
+        claims.next_token_ms,
+    )?;
     reply.verdicts = verdicts;
     reply.lost = lost;
-    reply.jobs = jobs;
+    reply.jobs = claims.jobs;
     Ok(reply)
 }
 
 /// What every reply tells, whether or not anything was written.
-pub(super) fn signals(
+fn signals(
     connection: &Connection,
     session: &Session,
     now_ms: i64,
+    next_token_ms: Option<i64>,
 ) -> Outcome<ExchangeReply> {
     let mut statement = connection.prepare_cached(
         "SELECT job.id FROM cancel_request JOIN job ON job.seq = cancel_request.seq WHERE worker = ?1",
@@ -106,7 +116,7 @@ pub(super) fn signals(
     Ok(ExchangeReply {
         cancel_requests,
         paused: paused(connection, session.namespace)?,
-        next_due_ms,
+        next_due_ms: next_due_ms.into_iter().chain(next_token_ms).min(),
         ..ExchangeReply::default()
     })
 }

@@ -130,7 +130,7 @@ impl Transaction<'_> {
                 self.make_scheduled(child, body.lane, due_ms, Why::Delay)?;
             } else {
                 self.drop_detour(child)?;
-                self.make_ready(child, body.lane, body.priority, body.due_ms)?;
+                self.make_ready(&body, body.due_ms)?;
             }
         }
         Ok(())

@@ -1,19 +1,23 @@
 //! Reading jobs, pages, counts and workers, each from one consistent snapshot.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::failure::Outcome;
-use super::lanes::Lanes;
-use super::place::{self, Place, final_state};
+use super::failure::{Failure, Outcome};
+use super::keyed;
+use super::lanes::{Lane, Lanes};
+use super::limits::Gates;
+use super::place::{self, Body, Place, final_state, rank};
 use super::schema::code;
 use super::session;
 use super::settle;
 use super::transaction;
 use crate::error::EngineError;
 use crate::id::JobId;
-use crate::model::{Count, ErrorRecord, JobRecord, ListRequest, LogRecord, Page, WorkerRecord};
+use crate::model::{
+    Count, ErrorRecord, JobRecord, LimitedBy, ListRequest, LogRecord, Page, WorkerRecord,
+};
 use crate::transitions::State;
 
 /// The most jobs that one page looks at.
@@ -33,16 +37,48 @@ pub(super) fn get(
     lanes: &Lanes,
     namespace: &str,
     ids: &[JobId],
+    steady_ms: i64,
 ) -> Outcome<Vec<Option<JobRecord>>> {
     let Some(number) = transaction::namespace(connection, namespace)? else {
         return Ok(vec![None; ids.len()]);
     };
-    ids.iter()
-        .map(|id| match place::find(connection, number, *id)? {
-            Some(seq) => record(connection, lanes, namespace, seq, Depth::Whole),
-            None => Ok(None),
-        })
-        .collect()
+    let mut gates = None;
+    let mut records = Vec::with_capacity(ids.len());
+    for id in ids {
+        let seq = place::find(connection, number, *id)?;
+        let found = seq.map(|seq| record(connection, lanes, namespace, seq, Depth::Whole));
+        let mut found = found.transpose()?.flatten();
+        if let Some(job) = found.as_mut().filter(|job| job.state == State::Ready) {
+            let gates = match &mut gates {
+                Some(gates) => gates,
+                None => gates.insert(Gates::load(connection, lanes, number, steady_ms, |_| 0)?),
+            };
+            job.limited_by = limited_by(connection, gates, number, job)?;
+        }
+        records.push(found);
+    }
+    Ok(records)
+}
+
+/// The limit that a ready job waits for.
+fn limited_by(
+    connection: &Connection,
+    gates: &Gates,
+    namespace: i64,
+    job: &JobRecord,
+) -> Outcome<Option<LimitedBy>> {
+    let lane = Lane {
+        namespace,
+        queue: job.queue.clone(),
+        task: job.task.clone(),
+        keyed: job.concurrency_key.is_some(),
+    };
+    if let Some(key) = &job.concurrency_key
+        && !keyed::is_open(connection, &lane, key)?
+    {
+        return Ok(Some(LimitedBy::Concurrency));
+    }
+    Ok(gates.closed_by(gates.way(&lane)))
 }
 
 /// One page of jobs, newest first.
@@ -103,7 +139,8 @@ pub(super) fn counts(
     let mut statement =
         connection.prepare_cached("SELECT lane, state, n FROM count WHERE n <> 0")?;
     let mut rows = statement.query([])?;
-    let mut counts = Vec::new();
+    // Jobs with a concurrency key have lanes of their own.
+    let mut sums: HashMap<(&str, &str, i64), i64> = HashMap::new();
     while let Some(row) = rows.next()? {
         let Some(lane) = lanes
             .name(row.get(0)?)
@@ -111,16 +148,17 @@ pub(super) fn counts(
         else {
             continue;
         };
-        let state: i64 = row.get(1)?;
-        counts.push(Count {
-            queue: lane.queue.clone(),
-            task: lane.task.clone(),
-            state: counted_state(state),
-            retrying: state == code::RETRYING,
-            count: row.get(2)?,
-        });
+        let key = (lane.queue.as_str(), lane.task.as_str(), row.get(1)?);
+        *sums.entry(key).or_default() += row.get::<_, i64>(2)?;
     }
-    Ok(counts)
+    let counts = sums.into_iter().map(|((queue, task, state), count)| Count {
+        queue: queue.to_owned(),
+        task: task.to_owned(),
+        state: counted_state(state),
+        retrying: state == code::RETRYING,
+        count,
+    });
+    Ok(counts.collect())
 }
 
 const fn counted_state(state: i64) -> State {
@@ -161,6 +199,32 @@ pub(super) fn workers(connection: &Connection, namespace: &str) -> Outcome<Vec<W
     Ok(workers)
 }
 
+/// The workers that hold claimed jobs of a queue whose start they have not reported, sorted.
+pub(super) fn unstarted(
+    connection: &Connection,
+    lanes: &Lanes,
+    namespace: &str,
+    queue: &str,
+) -> Outcome<Vec<String>> {
+    let Some(number) = transaction::namespace(connection, namespace)? else {
+        return Ok(Vec::new());
+    };
+    let mut statement = connection.prepare_cached(
+        "SELECT lane, worker.id FROM running
+         JOIN job ON job.seq = running.seq JOIN worker ON worker.row = running.worker
+         WHERE running.started_ms IS NULL",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut workers = BTreeSet::new();
+    while let Some(row) = rows.next()? {
+        let lane = lanes.name(row.get(0)?);
+        if lane.is_some_and(|lane| lane.is_in(number, Some(queue), None)) {
+            workers.insert(row.get(1)?);
+        }
+    }
+    Ok(workers.into_iter().collect())
+}
+
 /// The log lines of a job, oldest first.
 pub(super) fn logs(connection: &Connection, namespace: &str, id: JobId) -> Outcome<Vec<LogRecord>> {
     let Some(number) = transaction::namespace(connection, namespace)? else {
@@ -185,15 +249,12 @@ pub(super) fn logs(connection: &Connection, namespace: &str, id: JobId) -> Outco
     Ok(lines)
 }
 
-/// Verify the file: its pages, its counts, and that each job is in one place.
-pub(super) fn check(connection: &Connection) -> Outcome<Vec<(String, String)>> {
+/// Verify the file: its pages, its counts, that each job is in one place, and that what waits for
+/// a concurrency key is where a claim looks for it.
+pub(super) fn check(connection: &Connection, lanes: &Lanes) -> Outcome<Vec<(String, String)>> {
     let damage: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if damage != "ok" {
-        return Err(EngineError::Corrupt {
-            path: "database".into(),
-            detail: damage,
-        }
-        .into());
+        return Err(corrupt(damage));
     }
     let mut counted: HashMap<(i64, i64), i64> = HashMap::new();
     let mut statement = connection.prepare("SELECT seq FROM job")?;
@@ -205,6 +266,9 @@ pub(super) fn check(connection: &Connection) -> Outcome<Vec<(String, String)>> {
         };
         let place = place::locate(connection, &body)?;
         *counted.entry((place.code(), body.lane)).or_default() += 1;
+        if let Some(key) = &body.concurrency_key {
+            check_keyed(connection, lanes, &body, key, &place)?;
+        }
         jobs += 1;
     }
     let mut statement = connection.prepare("SELECT state, lane, n FROM count")?;
@@ -213,13 +277,9 @@ pub(super) fn check(connection: &Connection) -> Outcome<Vec<(String, String)>> {
         let (state, lane, stored): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
         let found = counted.remove(&(state, lane)).unwrap_or(0);
         if found != stored {
-            let detail =
-                format!("lane {lane} counts {stored} jobs in state {state}, there are {found}");
-            return Err(EngineError::Corrupt {
-                path: "database".into(),
-                detail,
-            }
-            .into());
+            return Err(corrupt(format!(
+                "lane {lane} counts {stored} jobs in state {state}, there are {found}"
+            )));
         }
     }
     let journal: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
@@ -230,6 +290,37 @@ pub(super) fn check(connection: &Connection) -> Outcome<Vec<(String, String)>> {
         ("jobs".to_owned(), jobs.to_string()),
         ("integrity".to_owned(), "ok".to_owned()),
     ])
+}
+
+fn check_keyed(
+    connection: &Connection,
+    lanes: &Lanes,
+    body: &Body,
+    key: &str,
+    place: &Place,
+) -> Outcome<()> {
+    let Some(lane) = lanes.name(body.lane) else {
+        return Ok(());
+    };
+    let wrong = |what: &str| Err(corrupt(format!("job {} {what}", body.id)));
+    let running = matches!(place, Place::Running { .. });
+    if running != keyed::has_slot(connection, lane, key, body.seq)? {
+        return wrong("has a slot without running, or runs without a slot");
+    }
+    let spot = (rank(body.priority, body.due()), body.seq);
+    let leads = keyed::first(connection, body.lane, key)? == Some(spot);
+    let wanted = matches!(place, Place::Ready) && leads && keyed::is_open(connection, lane, key)?;
+    if wanted != keyed::is_offered(connection, body.lane, spot)? {
+        return wrong("is not where a claim finds it, or is there too early");
+    }
+    Ok(())
+}
+
+fn corrupt(detail: String) -> Failure {
+    Failure::Refused(EngineError::Corrupt {
+        path: "database".into(),
+        detail,
+    })
 }
 
 fn record(
@@ -279,6 +370,8 @@ fn record(
                 run: carried.run,
                 worker: None,
                 unique_key: body.unique_key.clone(),
+                concurrency_key: body.concurrency_key.clone(),
+                limited_by: None,
                 metadata: row.get_ref(6)?.as_blob_or_null()?.map(Into::into),
                 serializer: row.get(5)?,
                 payload: [].into(),

@@ -1,4 +1,5 @@
-//! Lanes: one per (namespace, queue, task), numbered once and cached.
+//! Lanes: one per (namespace, queue, task, whether its jobs have a concurrency key), numbered once
+//! and cached.
 //!
 //! Rows are only ever added, so the highest number tells whether the cache is complete.
 
@@ -12,6 +13,8 @@ pub(super) struct Lane {
     pub(super) namespace: i64,
     pub(super) queue: String,
     pub(super) task: String,
+    /// Its jobs have a concurrency key.
+    pub(super) keyed: bool,
 }
 
 impl Lane {
@@ -41,13 +44,14 @@ impl Lanes {
             return Ok(());
         }
         let mut statement = connection
-            .prepare_cached("SELECT id, namespace, queue, task FROM lane WHERE id > ?1")?;
+            .prepare_cached("SELECT id, namespace, queue, task, keyed FROM lane WHERE id > ?1")?;
         let mut rows = statement.query([self.highest])?;
         while let Some(row) = rows.next()? {
             let lane = Lane {
                 namespace: row.get(1)?,
                 queue: row.get(2)?,
                 task: row.get(3)?,
+                keyed: row.get(4)?,
             };
             self.insert(row.get(0)?, lane);
         }
@@ -57,6 +61,14 @@ impl Lanes {
     /// The name of a lane that is in the cache.
     pub(super) fn name(&self, id: i64) -> Option<&Lane> {
         self.names.get(&id)
+    }
+
+    /// The lanes of a namespace that are in the cache, with their numbers.
+    pub(super) fn of(&self, namespace: i64) -> impl Iterator<Item = (i64, &Lane)> {
+        self.names
+            .iter()
+            .filter(move |(_, lane)| lane.namespace == namespace)
+            .map(|(number, lane)| (*number, lane))
     }
 
     /// The number of a lane, added if it is new; the caller holds the write transaction.
@@ -71,9 +83,15 @@ impl Lanes {
         let id = self.highest + 1;
         connection
             .prepare_cached(
-                "INSERT INTO lane (id, namespace, queue, task) VALUES (?1, ?2, ?3, ?4)",
+                "INSERT INTO lane (id, namespace, queue, task, keyed) VALUES (?1, ?2, ?3, ?4, ?5)",
             )?
-            .execute(rusqlite::params![id, lane.namespace, lane.queue, lane.task])?;
+            .execute(rusqlite::params![
+                id,
+                lane.namespace,
+                lane.queue,
+                lane.task,
+                lane.keyed
+            ])?;
         self.insert(id, lane);
         Ok(id)
     }

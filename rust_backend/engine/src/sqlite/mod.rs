@@ -7,6 +7,7 @@
 //! | `commit`, `transaction` | group commit, and what one transaction shares |
 //! | `place`, `finish` | where a job stands; its end and what follows from it |
 //! | `enqueue`, `exchange`, `claim`, `settle` | the hot path |
+//! | `limits`, `keyed` | what may run at a time, and how often |
 //! | `upkeep`, `control`, `inspect` | time and dead workers; requests; reading |
 //! | `changes`, `checkpoint` | wake-ups; the write-ahead log |
 
@@ -21,7 +22,9 @@ mod failure;
 mod file;
 mod finish;
 mod inspect;
+mod keyed;
 mod lanes;
+mod limits;
 mod opening;
 mod place;
 mod random;
@@ -40,6 +43,7 @@ use std::time::Duration;
 
 use self::commit::Sync;
 use self::file::DatabaseFile;
+use self::limits::QueueChange;
 use self::random::Random;
 use self::session::Session;
 use self::upkeep::{DeadWorker, Findings};
@@ -47,9 +51,9 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::{EngineError, Result};
 use crate::id::JobId;
 use crate::model::{
-    Cancelled, Count, Enqueued, ExchangeReply, ExchangeRequest, JobRecord, Lease, ListRequest,
-    LogRecord, MaintainReply, NewJob, Page, PurgeRequest, ReplayRequest, Settlement, WorkerRecord,
-    WorkerRegistration,
+    Cancelled, Count, Enqueued, ExchangeReply, ExchangeRequest, JobRecord, Lease, LimitRecord,
+    ListRequest, LogRecord, MaintainReply, NewJob, Page, PurgeRequest, Rate, ReplayRequest,
+    Settlement, WorkerRecord, WorkerRegistration,
 };
 use crate::platform::{self, Liveness, LivenessFile, PathRules};
 use crate::store::Store;
@@ -181,7 +185,10 @@ impl SqliteStore {
     /// # Errors
     /// The store cannot be read.
     pub fn get(&self, ids: &[JobId]) -> Result<Vec<Option<JobRecord>>> {
-        self.read(|connection, lanes| inspect::get(connection, lanes, &self.namespace, ids))
+        let steady_ms = self.clock.steady_ms();
+        self.read(|connection, lanes| {
+            inspect::get(connection, lanes, &self.namespace, ids, steady_ms)
+        })
     }
 
     /// One page of jobs, newest first.
@@ -226,7 +233,7 @@ impl SqliteStore {
     /// It is damaged, or cannot be read.
     pub fn check(&self) -> Result<Vec<(String, String)>> {
         self.file.check_place()?;
-        self.read(|connection, _| inspect::check(connection))
+        self.read(|connection, lanes| inspect::check(connection, lanes))
     }
 
     /// Cancel jobs with all that depends on them; a running one is asked if `running`.
@@ -309,6 +316,43 @@ impl SqliteStore {
         })
     }
 
+    /// Let at most so many jobs of a queue start in a time; `None` ends that.
+    ///
+    /// # Errors
+    /// The name or the rate is invalid, or the store cannot be written.
+    pub fn limit_rate(&self, queue: &str, rate: Option<Rate>) -> Result<()> {
+        if let Some(problem) = rate.as_ref().and_then(Rate::problem) {
+            return Err(EngineError::invalid("rate", problem));
+        }
+        self.limit_queue(queue, QueueChange::Rate(rate))
+    }
+
+    /// Let at most so many jobs of a queue run at a time; `None` ends that.
+    ///
+    /// # Errors
+    /// The name or the number is invalid, or the store cannot be written.
+    pub fn limit_concurrency(&self, queue: &str, most: Option<i64>) -> Result<()> {
+        if let Some(most) = most.filter(|most| *most < 1) {
+            let problem = format!("{most} is less than 1");
+            return Err(EngineError::invalid("max_concurrent", problem));
+        }
+        self.limit_queue(queue, QueueChange::Concurrency(most))
+    }
+
+    /// The limits in force, by kind and name.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn limits(&self) -> Result<Vec<LimitRecord>> {
+        let steady_ms = self.clock.steady_ms();
+        self.read(
+            |connection, lanes| match transaction::namespace(connection, &self.namespace)? {
+                Some(namespace) => limits::list(connection, lanes, namespace, steady_ms),
+                None => Ok(Vec::new()),
+            },
+        )
+    }
+
     /// Let no job of a queue be claimed until `resume`.
     ///
     /// # Errors
@@ -336,6 +380,14 @@ impl SqliteStore {
                 None => Ok(Vec::new()),
             },
         )
+    }
+
+    /// The workers that hold claimed jobs of a queue whose start they have not reported, sorted.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn unstarted(&self, queue: &str) -> Result<Vec<String>> {
+        self.read(|connection, lanes| inspect::unstarted(connection, lanes, &self.namespace, queue))
     }
 
     /// Store the progress of a run (the current one without a token); false if it is over.
@@ -368,6 +420,19 @@ impl SqliteStore {
         let (level, message) = (level.to_owned(), message.to_owned());
         self.write(1, self.unacknowledged(), move |transaction| {
             control::append_log(transaction, &namespace, lease, &level, &message, now_ms)
+        })
+    }
+
+    fn limit_queue(&self, queue: &str, change: QueueChange) -> Result<()> {
+        if let Some(problem) = enqueue::name_problem(queue) {
+            return Err(EngineError::invalid("queue", problem));
+        }
+        let namespace = self.namespace.clone();
+        let queue = queue.to_owned();
+        let clock = Arc::clone(&self.clock);
+        self.write(1, self.acknowledged(), move |transaction| {
+            let steady_ms = clock.steady_ms();
+            limits::set_of_queue(transaction, &namespace, &queue, change, steady_ms)
         })
     }
 
@@ -477,7 +542,13 @@ impl Store for SqliteStore {
         let namespace = self.namespace.clone();
         let clock = Arc::clone(&self.clock);
         let (row, namespace) = self.write(1, self.unacknowledged(), move |transaction| {
-            session::insert(transaction, &registration, &namespace, clock.wall_ms())
+            session::insert(
+                transaction,
+                &registration,
+                &namespace,
+                clock.wall_ms(),
+                clock.steady_ms(),
+            )
         })?;
         let session = Arc::new(Session::new(worker, row, namespace, liveness));
         self.sessions
@@ -516,13 +587,11 @@ impl Store for SqliteStore {
         let session = self.session(&request.worker)?;
         exchange::validate(request)?;
         if !exchange::writes(request) {
-            let now_ms = self.clock.wall_ms();
-            let (work, reply) = self.read(|connection, lanes| {
-                let work =
-                    request.want > 0 && exchange::has_work(connection, lanes, &session, now_ms)?;
-                Ok((work, exchange::signals(connection, &session, now_ms)?))
+            let (now_ms, steady_ms) = (self.clock.wall_ms(), self.clock.steady_ms());
+            let idle = self.read(|connection, lanes| {
+                exchange::without_work(connection, lanes, &session, request, now_ms, steady_ms)
             })?;
-            if !work {
+            if let Some(reply) = idle {
                 return Ok(reply);
             }
         }

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::failure::Outcome;
+use super::keyed;
 use super::lanes::Lane;
 use super::schema::{code, timer};
 use super::transaction::Transaction;
@@ -58,6 +59,7 @@ pub(super) struct Body {
     pub(super) expires_ms: Option<i64>,
     pub(super) result_ttl_ms: Option<i64>,
     pub(super) unique_key: Option<String>,
+    pub(super) concurrency_key: Option<String>,
     pub(super) detour: Option<Detour>,
 }
 
@@ -166,7 +168,7 @@ pub(super) fn body(connection: &Connection, seq: i64) -> rusqlite::Result<Option
     connection
         .prepare_cached(
             "SELECT job.id, lane, priority, job.due_ms, delay_ms, max_crashes, result_ttl_ms,
-                    unique_key, expires_ms, created_ms,
+                    unique_key, expires_ms, created_ms, concurrency_key,
                     detour.due_ms, why, pending, attempt, crashes, suspect, run, started_ms
              FROM job LEFT JOIN detour ON detour.seq = job.seq WHERE job.seq = ?1",
         )?
@@ -183,7 +185,8 @@ pub(super) fn body(connection: &Connection, seq: i64) -> rusqlite::Result<Option
                 unique_key: row.get(7)?,
                 expires_ms: row.get(8)?,
                 created_ms: row.get(9)?,
-                detour: detour(row, 10)?,
+                concurrency_key: row.get(10)?,
+                detour: detour(row, 11)?,
             })
         })
         .optional()
@@ -270,17 +273,15 @@ pub(super) fn find(
 
 impl Transaction<'_> {
     /// Put a job among those that may be claimed.
-    pub(super) fn make_ready(
-        &mut self,
-        seq: i64,
-        lane: i64,
-        priority: i64,
-        due_ms: i64,
-    ) -> Outcome<()> {
-        self.connection
-            .prepare_cached("INSERT INTO ready VALUES (?1, ?2, ?3)")?
-            .execute([lane, rank(priority, due_ms), seq])?;
-        self.count(lane, code::READY, 1);
+    pub(super) fn make_ready(&mut self, body: &Body, due_ms: i64) -> Outcome<()> {
+        if let Some(key) = &body.concurrency_key {
+            keyed::line_up(self, body, key, due_ms)?;
+        } else {
+            self.connection
+                .prepare_cached("INSERT INTO ready VALUES (?1, ?2, ?3)")?
+                .execute([body.lane, rank(body.priority, due_ms), body.seq])?;
+        }
+        self.count(body.lane, code::READY, 1);
         self.ring();
         Ok(())
     }
@@ -292,7 +293,7 @@ impl Transaction<'_> {
             // Its time may have come and gone while it was claimed.
             self.set_timer(timer::EXPIRE, expires_ms, body.seq)?;
         }
-        self.make_ready(body.seq, body.lane, body.priority, carried.due_ms)
+        self.make_ready(body, carried.due_ms)
     }
 
     /// Let a job wait until `due_ms`.
@@ -356,9 +357,15 @@ impl Transaction<'_> {
                     .execute([timer::PROMOTE, body.due(), body.seq])?;
             }
             Place::Ready => {
-                self.connection
-                    .prepare_cached("DELETE FROM ready WHERE lane = ?1 AND rank = ?2 AND seq = ?3")?
-                    .execute([body.lane, rank(body.priority, body.due()), body.seq])?;
+                if let Some(key) = &body.concurrency_key {
+                    keyed::leave_line(self.connection, body, key)?;
+                } else {
+                    self.connection
+                        .prepare_cached(
+                            "DELETE FROM ready WHERE lane = ?1 AND rank = ?2 AND seq = ?3",
+                        )?
+                        .execute([body.lane, rank(body.priority, body.due()), body.seq])?;
+                }
             }
             Place::Running { worker, .. } => {
                 self.connection
@@ -367,6 +374,9 @@ impl Transaction<'_> {
                 self.connection
                     .prepare_cached("DELETE FROM cancel_request WHERE worker = ?1 AND seq = ?2")?
                     .execute([*worker, body.seq])?;
+                if let Some(key) = &body.concurrency_key {
+                    keyed::end(self, body, key)?;
+                }
             }
             Place::Blocked | Place::Done(_) => {}
         }

@@ -1,4 +1,4 @@
-//! The tables of schema 1, and how a file is recognised.
+//! The tables of the schema, and how a file is recognised.
 //!
 //! A job's body is written once and never touched again. Where it stands follows from which narrow
 //! structure holds its number:
@@ -9,7 +9,7 @@
 //! | running | `running` |
 //! | blocked | `detour` with `pending > 0` |
 //! | scheduled | `timer` of kind promote |
-//! | ready | `ready` |
+//! | ready | `ready`, or `keyed` if it has a concurrency key and stands behind others of it |
 //!
 //! `detour` has a row only for jobs that have left the straight path (blocked, retried, snoozed,
 //! crashed), so a job that just runs never touches it. `ready` holds nothing but jobs that may be
@@ -21,7 +21,7 @@ use super::failure::{Failure, Outcome};
 use crate::error::EngineError;
 
 /// The schema that this version reads and writes.
-pub(super) const SCHEMA: i64 = 1;
+pub(super) const SCHEMA: i64 = 2;
 /// `PRAGMA application_id` of every taskito file: "tskt".
 pub(super) const APPLICATION_ID: i64 = 0x7473_6B74;
 
@@ -72,7 +72,8 @@ CREATE TABLE lane (
     namespace INTEGER NOT NULL,
     queue TEXT NOT NULL,
     task TEXT NOT NULL,
-    UNIQUE (namespace, queue, task)
+    keyed INTEGER NOT NULL,
+    UNIQUE (namespace, queue, task, keyed)
 ) STRICT;
 CREATE TABLE job (
     seq INTEGER PRIMARY KEY,
@@ -89,6 +90,7 @@ CREATE TABLE job (
     result_ttl_ms INTEGER,
     unique_key TEXT,
     idempotency_key TEXT,
+    concurrency_key TEXT,
     original BLOB,
     serializer TEXT NOT NULL,
     metadata BLOB,
@@ -97,6 +99,20 @@ CREATE TABLE job (
 CREATE TABLE ready (
     lane INTEGER NOT NULL, rank INTEGER NOT NULL, seq INTEGER NOT NULL,
     PRIMARY KEY (lane, rank, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE keyed (
+    lane INTEGER NOT NULL, key TEXT NOT NULL, rank INTEGER NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (lane, key, rank, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE slot (
+    namespace INTEGER NOT NULL, task TEXT NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (namespace, task, key, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE limits (
+    namespace INTEGER NOT NULL, kind INTEGER NOT NULL, name TEXT NOT NULL,
+    max_running INTEGER,
+    count INTEGER, period_ms INTEGER, burst INTEGER, level INTEGER, at_ms INTEGER,
+    PRIMARY KEY (namespace, kind, name)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE timer (
     kind INTEGER NOT NULL, at_ms INTEGER NOT NULL, seq INTEGER NOT NULL,

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use rusqlite::{OptionalExtension, params};
 
 use super::failure::{Failure, Outcome};
+use super::limits;
 use super::transaction::Transaction;
 use crate::error::EngineError;
-use crate::model::WorkerRegistration;
+use crate::model::{Rate, WorkerRegistration};
 use crate::platform::LivenessFile;
 
 /// One registered worker.
@@ -68,6 +69,19 @@ pub(super) fn validate(worker: &WorkerRegistration) -> Result<(), EngineError> {
         let problem = format!("{} is not between 1 and 86400000", worker.lease_ms);
         return Err(EngineError::invalid("lease_ms", problem));
     }
+    for limit in &worker.limits {
+        if !worker.tasks.contains(&limit.task) {
+            let problem = format!("{:?} is not among the tasks of the worker", limit.task);
+            return Err(EngineError::invalid("limits", problem));
+        }
+        if let Some(problem) = limit.rate.as_ref().and_then(Rate::problem) {
+            return Err(EngineError::invalid("rate", problem));
+        }
+        if let Some(most) = limit.max_concurrent.filter(|most| *most < 1) {
+            let problem = format!("{most} is less than 1");
+            return Err(EngineError::invalid("max_concurrent", problem));
+        }
+    }
     for name in worker.tasks.iter().chain(worker.queues.iter().flatten()) {
         if let Some(problem) = super::enqueue::name_problem(name) {
             return Err(EngineError::invalid("worker", problem));
@@ -90,6 +104,7 @@ pub(super) fn insert(
     worker: &WorkerRegistration,
     namespace: &str,
     now_ms: i64,
+    steady_ms: i64,
 ) -> Outcome<(i64, i64)> {
     let connection = transaction.connection;
     let holder: Option<i64> = connection
@@ -114,7 +129,15 @@ pub(super) fn insert(
             join(&worker.tasks),
             now_ms,
         ])?;
-    Ok((connection.last_insert_rowid(), namespace))
+    let row = connection.last_insert_rowid();
+    limits::announce(
+        transaction,
+        namespace,
+        &worker.tasks,
+        &worker.limits,
+        steady_ms,
+    )?;
+    Ok((row, namespace))
 }
 
 /// Names hold no control characters, so a line each.

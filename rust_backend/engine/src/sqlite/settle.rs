@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::failure::Outcome;
 use super::finish::Ending;
+use super::limits;
 use super::place::{self, Body, Detour, Place};
 use super::session::Session;
 use super::transaction::Transaction;
@@ -72,6 +73,9 @@ pub(super) fn run(
         .started_ago_ms
         .map(|ago| now_ms - ago)
         .or(started_ms);
+    if started_ms.is_none() {
+        limits::give_back(transaction, body.lane)?;
+    }
     let before = body.carried();
     let carried = Detour {
         run: settlement.lease.token,

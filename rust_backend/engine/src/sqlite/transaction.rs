@@ -68,6 +68,15 @@ impl<'a> Transaction<'a> {
         *self.changes.counts.entry((state, lane)).or_insert(0) += by;
     }
 
+    /// By how much the stored count of a lane and state is going to change.
+    pub(super) fn uncounted(&self, lane: i64, state: i64) -> i64 {
+        self.changes
+            .counts
+            .get(&(state, lane))
+            .copied()
+            .unwrap_or(0)
+    }
+
     /// The lanes in which this transaction has put jobs into `state` that are not counted yet.
     pub(super) fn entered(&self, state: i64) -> Vec<i64> {
         let counts = self.changes.counts.iter();

@@ -8,6 +8,7 @@ use super::claim::EXPIRED;
 use super::failure::Outcome;
 use super::finish::{Ending, blame};
 use super::lanes::Lanes;
+use super::limits;
 use super::place::{self, Body, Detour, Place};
 use super::schema::{code, timer};
 use super::session;
@@ -132,7 +133,7 @@ pub(super) fn promote(
             .unwrap_or(crate::model::Why::Delay);
         transaction.take_from(&body, &Place::Scheduled(why))?;
         let due_ms = body.due();
-        transaction.make_ready(*seq, body.lane, body.priority, due_ms)?;
+        transaction.make_ready(&body, due_ms)?;
     }
     // A promoted job cannot have been deleted, so each row was one.
     Ok(due.len())
@@ -341,6 +342,9 @@ fn take_back(
         started_ms: job.started_ms,
     };
     transaction.take_from(&body, &place)?;
+    if crash.is_none() && !job.started {
+        limits::give_back(transaction, body.lane)?;
+    }
     let before = body.carried();
     let mut carried = Detour {
         run: job.token,

@@ -227,6 +227,7 @@ pub fn dispatcher(
         tasks: vec!["task".to_owned()],
         lease_ms: 30_000,
         concurrency,
+        limits: Vec::new(),
     };
     Dispatcher::new(store, registration, Vec::new(), options)
 }

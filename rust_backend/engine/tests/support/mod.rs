@@ -14,7 +14,7 @@ use taskito_engine::clock::VirtualClock;
 use taskito_engine::id::JobId;
 use taskito_engine::model::{
     ClaimedJob, ErrorKind, ExchangeReply, ExchangeRequest, JobRecord, NewJob, Outcome, Settlement,
-    Verdict, WorkerRegistration,
+    TaskLimit, Verdict, WorkerRegistration,
 };
 use taskito_engine::sqlite::{SqliteOptions, SqliteStore};
 use taskito_engine::store::Store;
@@ -51,6 +51,10 @@ impl Bench {
     }
 
     pub fn worker_for(&self, tasks: &[&str]) -> String {
+        self.limited_worker(tasks, Vec::new())
+    }
+
+    pub fn limited_worker(&self, tasks: &[&str], limits: Vec<TaskLimit>) -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
         let id = format!("{:032x}", NUMBER.fetch_add(1, Ordering::Relaxed));
         self.store
@@ -62,6 +66,7 @@ impl Bench {
                 tasks: tasks.iter().map(|&task| task.to_owned()).collect(),
                 lease_ms: 10_000,
                 concurrency: 4,
+                limits,
             })
             .unwrap();
         id
@@ -117,6 +122,7 @@ pub fn job() -> NewJob {
         result_ttl_ms: None,
         unique_key: None,
         idempotency_key: None,
+        concurrency_key: None,
         id: None,
         metadata: None,
         depends_on: Vec::new(),

@@ -28,6 +28,7 @@ classes! {
     exchange_request: "ExchangeRequest",
     job_record: "JobRecord",
     lease: "Lease",
+    limit_record: "LimitRecord",
     log_record: "LogRecord",
     maintain_reply: "MaintainReply",
     outcome_cancelled: "OutcomeCancelled",
@@ -37,8 +38,10 @@ classes! {
     outcome_snooze: "OutcomeSnooze",
     outcome_success: "OutcomeSuccess",
     page: "Page",
+    rate: "Rate",
     settlement: "Settlement",
     start: "Start",
+    task_limit: "TaskLimit",
     worker_record: "WorkerRecord",
     worker_registration: "WorkerRegistration",
 }

@@ -17,6 +17,7 @@ impl ToPython for ExchangeRequest {
                 renewals: tuple(py, &self.renewals)?,
                 starts: tuple(py, &self.starts)?,
                 want: self.want,
+                idle: self.idle,
             }
         )
     }
@@ -57,6 +58,7 @@ pub(crate) fn read(request: &Bound<'_, PyAny>) -> PyResult<AskedExchange> {
             renewals: renewed,
             starts: starts.into_iter().flatten().collect(),
             want: field!(request, want, Place::Whole),
+            idle: field!(request, idle, Place::Whole),
         },
     })
 }

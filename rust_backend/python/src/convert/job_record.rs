@@ -34,6 +34,8 @@ impl ToPython for JobRecord {
                 run: self.run,
                 worker: self.worker.as_deref(),
                 unique_key: self.unique_key.as_deref(),
+                concurrency_key: self.concurrency_key.as_deref(),
+                limited_by: self.limited_by.map(|by| by.to_python(py)).transpose()?,
                 metadata: self
                     .metadata
                     .as_deref()

@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use taskito_engine::model::{Cancelled, ErrorKind, Verdict, Why};
+use taskito_engine::model::{Cancelled, ErrorKind, LimitKind, LimitedBy, Verdict, Why};
 use taskito_engine::transitions::State;
 
 use super::build::ToPython;
@@ -110,6 +110,19 @@ static CANCEL_VERDICTS: Members<Cancelled> = Members::new(
     ],
 );
 
+static LIMIT_KINDS: Members<LimitKind> = Members::new(
+    "LimitKind",
+    &[(LimitKind::Task, "task"), (LimitKind::Queue, "queue")],
+);
+
+static LIMITED_BY: Members<LimitedBy> = Members::new(
+    "LimitedBy",
+    &[
+        (LimitedBy::Rate, "rate"),
+        (LimitedBy::Concurrency, "concurrency"),
+    ],
+);
+
 macro_rules! members {
     ($($type:ty: $members:ident),* $(,)?) => {$(
         impl ToPython for $type {
@@ -136,4 +149,6 @@ members! {
     ErrorKind: ERROR_KINDS,
     Verdict: VERDICTS,
     Cancelled: CANCEL_VERDICTS,
+    LimitKind: LIMIT_KINDS,
+    LimitedBy: LIMITED_BY,
 }

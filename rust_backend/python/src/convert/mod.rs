@@ -13,6 +13,7 @@ pub(crate) mod exchange_request;
 pub(crate) mod ids;
 pub(crate) mod job_record;
 pub(crate) mod lease;
+pub(crate) mod limits;
 pub(crate) mod maintain_reply;
 pub(crate) mod members;
 pub(crate) mod new_job;

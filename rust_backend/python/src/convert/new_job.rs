@@ -49,6 +49,7 @@ fn read(job: &Bound<'_, PyAny>, place: Place) -> PyResult<NewJob> {
         result_ttl_ms: field!(job, result_ttl_ms, place),
         unique_key: field!(job, unique_key, place),
         idempotency_key: field!(job, idempotency_key, place),
+        concurrency_key: field!(job, concurrency_key, place),
         id: field!(job, id, place),
         metadata: field!(job, metadata, place),
         depends_on: field!(job, depends_on, place),

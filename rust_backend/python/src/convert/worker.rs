@@ -4,8 +4,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use taskito_engine::model::{WorkerRecord, WorkerRegistration};
 
-use super::build::ToPython;
+use super::build::{ToPython, tuple};
 use super::field::Place;
+use super::limits;
 
 impl ToPython for WorkerRegistration {
     fn to_python<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -23,6 +24,7 @@ impl ToPython for WorkerRegistration {
                 tasks: PyTuple::new(py, &self.tasks)?,
                 lease_ms: self.lease_ms,
                 concurrency: self.concurrency,
+                limits: tuple(py, &self.limits)?,
             }
         )
     }
@@ -59,5 +61,6 @@ pub(crate) fn read(worker: &Bound<'_, PyAny>) -> PyResult<WorkerRegistration> {
         tasks: field!(worker, tasks, Place::Whole),
         lease_ms: field!(worker, lease_ms, Place::Whole),
         concurrency: field!(worker, concurrency, Place::Whole),
+        limits: field_items!(worker, limits, "limit", limits::read_task),
     })
 }

@@ -9,6 +9,7 @@ from taskito.testing.conformance.contract.dependencies import DependenciesContra
 from taskito.testing.conformance.contract.enqueue import EnqueueContract
 from taskito.testing.conformance.contract.inspect import InspectContract
 from taskito.testing.conformance.contract.lifecycle import LifecycleContract
+from taskito.testing.conformance.contract.limits import LimitsContract
 from taskito.testing.conformance.contract.maintain import MaintainContract
 from taskito.testing.conformance.contract.namespaces import NamespacesContract
 from taskito.testing.conformance.contract.pages import PagesContract
@@ -42,6 +43,7 @@ class ContractStage(
     UniqueContract,
     DependenciesContract,
     PausesContract,
+    LimitsContract,
     ProgressLogContract,
     ReplayContract,
     NamespacesContract,

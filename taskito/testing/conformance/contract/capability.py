@@ -14,7 +14,7 @@ from taskito.backends import Backend, Capabilities, Liveness, params
 from taskito.backends.params import NewJob
 from taskito.exceptions import CapabilityError
 from taskito.testing.conformance.fixtures import Enqueue
-from taskito.testing.conformance.played_worker import PlayedWorker
+from taskito.testing.conformance.played_worker import PlayedWorker, StartWorker
 from taskito.testing.conformance.snapshot import observe
 from taskito.testing.conformance.topic import Topic
 
@@ -25,6 +25,12 @@ _OPERATIONS: dict[str, dict[str, Callable[[Backend, params.Lease], object]]] = {
         "pause": lambda backend, _: backend.pause("default"),
         "resume": lambda backend, _: backend.resume("default"),
         "paused": lambda backend, _: backend.paused(),
+        "unstarted": lambda backend, _: backend.unstarted("default"),
+    },
+    "limits": {
+        "limit_rate": lambda backend, _: backend.limit_rate("default", None),
+        "limit_concurrency": lambda backend, _: backend.limit_concurrency("default", None),
+        "limits": lambda backend, _: backend.limits(),
     },
     "replay": {
         "replay": lambda backend, lease: backend.replay(params.ReplayRequest(ids=(lease.id,))),
@@ -38,6 +44,7 @@ _OPERATIONS: dict[str, dict[str, Callable[[Backend, params.Lease], object]]] = {
 _FIELDS: dict[str, list[dict[str, Any]]] = {
     "unique": [{"unique_key": "k"}, {"idempotency_key": "k"}],
     "dependencies": [{"depends_on": (0,)}],
+    "limits": [{"concurrency_key": "k"}],
     "given_ids": [{"id": str(uuid.UUID(int=7))}],
 }
 
@@ -70,6 +77,18 @@ class CapabilityContract(Topic):
             with pytest.raises(CapabilityError, match=f"'{capability}'"):
                 operation(backend, claimed.lease)
             assert observe(backend) == before
+
+    def test_limits_of_a_worker_are_taken_exactly_if_they_are_declared(
+        self, backend: Backend, start_worker: StartWorker
+    ) -> None:
+        limits = (params.TaskLimit(task="add", max_concurrent=1),)
+        if backend.capabilities.limits:
+            start_worker(limits=limits)
+            return
+        before = observe(backend)
+        with pytest.raises(CapabilityError, match="'limits'"):
+            start_worker(limits=limits)
+        assert observe(backend) == before
 
     @pytest.mark.parametrize("capability", list(_FIELDS))
     def test_a_field_of_a_job_is_taken_exactly_if_it_is_declared(

@@ -6,11 +6,11 @@ from __future__ import annotations
 import pytest
 
 from taskito.backends import Backend
-from taskito.backends.params import JobState, OutcomeSuccess, Verdict
+from taskito.backends.params import JobState, OutcomeRelease, OutcomeSuccess, Verdict
 from taskito.exceptions import ConfigurationError
 from taskito.testing.clock import VirtualClock
 from taskito.testing.conformance.fixtures import Enqueue, GetJob, OpenAgain, worker_starter
-from taskito.testing.conformance.played_worker import PlayedWorker
+from taskito.testing.conformance.played_worker import PlayedWorker, StartWorker
 from taskito.testing.conformance.snapshot import observe
 from taskito.testing.conformance.topic import Topic
 
@@ -61,6 +61,23 @@ class PausesContract(Topic):
         success = OutcomeSuccess(result=b"", serializer="json")
         assert worker.settle(claimed.lease, success) is Verdict.OK
         assert job(job_id).state is JobState.COMPLETE
+
+    def test_who_may_still_start_something_is_told(
+        self, backend: Backend, enqueue: Enqueue, start_worker: StartWorker
+    ) -> None:
+        one, two = start_worker(), start_worker()
+        for queue in ("x", "x", "y"):
+            enqueue(queue=queue)
+        first = one.claim(1)
+        second = two.claim(2)
+        backend.pause("x")
+        assert list(backend.unstarted("x")) == sorted([one.id, two.id])
+        assert list(backend.unstarted("y")) == [two.id]
+        assert list(backend.unstarted("z")) == []
+        one.start(*first)
+        two.settle(second[0].lease, OutcomeRelease(), started_ago_ms=None)
+        assert list(backend.unstarted("x")) == []
+        assert list(backend.unstarted("y")) == [two.id]
 
     def test_paused_queues_are_sorted_and_need_no_jobs(self, backend: Backend) -> None:
         for queue in ("b", "c", "a"):

@@ -43,6 +43,12 @@ impl Machine {
         (free + self.pace.prefetch()).saturating_sub(self.levels.buffered)
     }
 
+    /// Executors that will ask for work before anything else can give it to them.
+    pub(super) fn idle(&self) -> usize {
+        let free = self.levels.present.saturating_sub(self.levels.running);
+        free.saturating_sub(self.levels.buffered)
+    }
+
     /// The buffer is filled again when so few jobs are left in it.
     pub(super) fn low_water(&self) -> usize {
         self.pace.prefetch() / 2
@@ -72,7 +78,7 @@ impl Machine {
             );
         }
         if !self.starts.is_empty() {
-            at = cmp::min(at, self.first_start_at + STARTS_MS);
+            at = cmp::min(at, self.first_start_at + self.starts_within_ms);
         }
         if self.backlog && self.want() > 0 && self.levels.buffered <= self.low_water() {
             let pause = match self.fruitless {
@@ -125,6 +131,7 @@ impl Machine {
             renewals,
             starts,
             want: self.want(),
+            idle: Some(self.idle()),
         }
     }
 
@@ -161,6 +168,11 @@ impl Machine {
         self.upkeep.due_in(now, reply.next_due_ms);
         self.claimed(now, sent_at, reply.jobs);
         self.cancel(&reply.cancel_requests);
+        self.starts_within_ms = if reply.paused.is_empty() {
+            STARTS_MS
+        } else {
+            CONTROL_MS
+        };
         if !reply.paused.is_empty() && self.levels.buffered > 0 {
             self.commands
                 .push(Command::Recall(Recall::Queues(reply.paused)));

@@ -128,6 +128,9 @@ pub(super) struct Machine {
     /// Runs whose start the store does not know yet.
     starts: Vec<Lease>,
     first_start_at: i64,
+    /// How soon a start is reported: whoever pauses a queue waits until nothing of it is claimed and
+    /// not started.
+    starts_within_ms: i64,
     pace: Pace,
     levels: Levels,
     upkeep: Upkeep,
@@ -174,6 +177,7 @@ impl Machine {
             unstored: VecDeque::new(),
             starts: Vec::new(),
             first_start_at: 0,
+            starts_within_ms: STARTS_MS,
             pace: Pace::default(),
             levels: Levels::default(),
             upkeep: Upkeep::new(config.maintain_interval_ms),
