@@ -426,3 +426,57 @@ fn an_unknown_task_is_told_once() {
     assert_eq!(kinds(&world), ["unknown_task"]);
     assert_eq!(world.notices[0].task.as_deref(), Some("a.b"));
 }
+
+#[test]
+fn the_store_is_told_how_many_executors_wait() {
+    let mut world = World::new(3);
+    let long = Template {
+        run_ms: 1_000,
+        ..Template::default()
+    };
+    world.enqueue(2, &long);
+    world.run_for(5);
+    let first = world.requests.iter().find(|request| request.want > 0);
+    assert_eq!(first.unwrap().idle, Some(3));
+    world.enqueue(1, &long);
+    let last = world.requests.len();
+    world.run_for(5);
+    assert_eq!(world.requests[last].idle, Some(1), "two of three are busy");
+}
+
+#[test]
+fn jobs_in_the_buffer_come_before_what_is_claimed_next() {
+    let mut world = World::new(2);
+    world.enqueue(400, &Template::default());
+    world.run_for(60);
+    for request in &world.requests {
+        assert!(request.idle <= Some(2), "{request:?}");
+    }
+    // While the buffer is not empty, whoever becomes free takes from there.
+    assert!(
+        world
+            .requests
+            .iter()
+            .any(|request| request.want > 0 && request.idle == Some(0))
+    );
+}
+
+#[test]
+fn starts_are_reported_soon_while_somebody_may_wait_for_a_pause() {
+    let mut world = World::new(2);
+    let long = Template {
+        run_ms: 10_000,
+        ..Template::default()
+    };
+    world.paused.push("other".to_owned());
+    world.handle(super::Event::Changed);
+    world.run_for(60);
+    world.enqueue(1, &long);
+    world.run_for(super::CONTROL_MS + 5);
+    assert!(
+        world
+            .requests
+            .iter()
+            .any(|request| !request.starts.is_empty())
+    );
+}
