@@ -12,6 +12,7 @@
 pub mod clock;
 pub mod dispatcher;
 pub mod error;
+mod failpoint;
 pub mod id;
 pub mod model;
 #[doc(hidden)]

@@ -1,4 +1,4 @@
-//! The identity of this boot, and the clocks of the machine.
+//! The identity of this boot, the clocks of the machine, and the end of this process.
 #![expect(unsafe_code, reason = "the boot clock has no safe interface")]
 
 use std::fs;
@@ -19,6 +19,15 @@ pub fn boot_id() -> io::Result<[u8; 16]> {
             format!("{PATH} says {text:?}, which is not a UUID"),
         )
     })
+}
+
+/// Ends this process as SIGKILL from outside does: no handler, no destructor, nothing flushed.
+#[cfg(feature = "failpoints")]
+pub(crate) fn kill_this_process() -> ! {
+    loop {
+        // SAFETY: a plain system call, which does not return.
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    }
 }
 
 fn parse_boot_id(text: &str) -> Option<[u8; 16]> {

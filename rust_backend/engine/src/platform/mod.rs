@@ -66,6 +66,13 @@ pub use self::{
 ))]
 pub use self::syscalls::disable_defence_for_tests;
 
+#[cfg(all(
+    target_os = "linux",
+    target_pointer_width = "64",
+    feature = "failpoints"
+))]
+pub(crate) use self::boot::kill_this_process;
+
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 pub use self::other::*;
 

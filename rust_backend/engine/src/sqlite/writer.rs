@@ -13,6 +13,7 @@ use super::lanes::Lanes;
 use super::opening::{PAGE_SIZE, log_of};
 use super::transaction::{Pending, Transaction};
 use crate::error::{EngineError, Result};
+use crate::failpoint;
 
 /// The pause between two tries for a write lock that another process holds.
 const BUSY_STEP: Duration = Duration::from_micros(500);
@@ -152,6 +153,7 @@ impl Committer for DatabaseFile {
         );
         let ended = body(&mut transaction).and_then(|()| {
             let rings = state.pending.flush(&state.connection)?;
+            failpoint::reach(failpoint::Place::BeforeCommit);
             // A transaction that wrote nothing ends without touching the log.
             state.connection.prepare_cached("COMMIT")?.execute([])?;
             Ok(rings)
@@ -163,6 +165,7 @@ impl Committer for DatabaseFile {
                 return Err(failure::describe(&self.path, &error));
             }
         };
+        failpoint::reach(failpoint::Place::AfterCommit);
         let wrote = state.connection.total_changes() != before;
         let log_pages = if wrote { log_pages(&self.path) } else { 0 };
         if log_pages > LOG_LIMIT {
