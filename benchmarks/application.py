@@ -19,6 +19,11 @@ def add(left: int, right: int) -> int:
     return left + right
 
 
+@queue.task(rate_limit="1/h", priority=100, queue="limited")
+def hourly() -> None:
+    """Do nothing, rarely."""
+
+
 @queue.task()
 def now() -> float:
     """Return when the task started, on the clock that all processes of the host share."""

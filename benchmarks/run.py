@@ -28,6 +28,7 @@ HERE = Path(__file__).parent
 DURABILITIES = ("full", "normal")
 IDLE_SECONDS = 5.0
 SETTLE_SECONDS = 1.0
+PARKED = 10_000
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,14 @@ def enqueue_in_bulk(setting: Setting) -> float:
         return lists * 10_000 / (time.perf_counter() - began)
 
 
-def drain(setting: Setting, processes: int) -> float:
-    """Return jobs/s of workers that find a backlog, each job checked to have completed."""
+def drain(setting: Setting, processes: int, parked: int = 0) -> float:
+    """Return jobs/s of workers that find a backlog, each job checked to have completed.
+
+    Before it stand ``parked`` jobs of a task whose rate limit lets one of them start.
+    """
     with setting.fresh() as (application, environment):
+        for first in range(0, parked, 10_000):
+            application.hourly.map([()] * min(10_000, parked - first))
         application.add.map([(number, 2) for number in range(setting.jobs)])
         application.queue.pause("default")
         with workers(processes, environment):
@@ -118,9 +124,15 @@ def drain(setting: Setting, processes: int) -> float:
                 time.sleep(0.01)
             began = time.perf_counter()
             application.queue.resume("default")
-            while application.queue.stats()["completed"] < setting.jobs:
+            while application.queue.stats_by_queue("default")["completed"] < setting.jobs:
                 time.sleep(0.005)
             return setting.jobs / (time.perf_counter() - began)
+
+
+def beside_parked(setting: Setting, rounds: int) -> dict[str, float]:
+    """Return how much slower a drain is beside parked jobs, as a ratio within each round."""
+    ratios = [drain(setting, 1) / drain(setting, 1, parked=PARKED) for _ in range(rounds)]
+    return {f"drain beside {PARKED:,} parked jobs (times slower)": statistics.median(ratios)}
 
 
 def latencies(setting: Setting, calls: int) -> dict[str, float]:
@@ -192,7 +204,12 @@ def measure(setting: Setting, rounds: int) -> dict[str, float]:
         for name, rate in rates.items():
             samples[name].append(rate())
     figures = {name: statistics.median(values) for name, values in samples.items()}
-    return figures | latencies(setting, setting.calls // 10) | idle_cost(setting)
+    return (
+        figures
+        | beside_parked(setting, rounds)
+        | latencies(setting, setting.calls // 10)
+        | idle_cost(setting)
+    )
 
 
 def main() -> None:
@@ -209,7 +226,7 @@ def main() -> None:
     }
     table = Table("measure", *DURABILITIES, title="taskito, SQLite, no-op task, 4 threads a worker")
     for name in figures[DURABILITIES[0]]:
-        table.add_row(name, *(f"{figures[durability][name]:,.1f}" for durability in DURABILITIES))
+        table.add_row(name, *(f"{figures[durability][name]:,.2f}" for durability in DURABILITIES))
     Console().print(table)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2), encoding="utf-8")
