@@ -78,6 +78,10 @@ class SqliteStore:
     def check(self) -> dict[str, str]:
         """Verify the file (``quick_check``, schema, counts); facts for ``taskito check``."""
 
+    def costs(self) -> dict[str, int]:
+        """Return what the connections of this process to the file have done since they were
+        opened: statements, instructions, scanned, sorts, pages_read, pages_written."""
+
 @final
 class TaskPolicy:
     """How failed attempts of a task are spaced."""

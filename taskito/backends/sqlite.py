@@ -177,6 +177,25 @@ class SqliteBackend(Backend):
         """Verify the file and return facts about it: versions, durability, sizes."""
         return self._opened().check()
 
+    def costs(self) -> dict[str, int]:
+        """Return how much work this process has done on the file since it was opened.
+
+        SQLite counts it anyway. Tests compare these numbers instead of times.
+
+        Returns:
+            Totals: ``statements`` run, ``instructions`` of SQLite's virtual machine, rows
+            ``scanned`` without an index, ``sorts`` without one, ``pages_read`` from cache or file,
+            ``pages_written`` to the log.
+
+        Example:
+            >>> with SqliteBackend(":memory:") as backend:
+            ...     before = backend.costs()["statements"]
+            ...     _ = backend.enqueue([params.NewJob(task="add")])
+            ...     backend.costs()["statements"] > before
+            True
+        """
+        return self._opened().costs()
+
     # Control ------------------------------------------------------------------------------------
 
     def cancel(self, request: params.CancelRequest) -> builtins.list[params.CancelVerdict]:

@@ -298,6 +298,15 @@ impl SqliteStore {
         }
         Ok(facts)
     }
+
+    /// What the connections of this process have done since they were opened, by name.
+    fn costs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let costs = PyDict::new(py);
+        for (name, number) in gil::detached(py, || self.store.costs())?.named() {
+            costs.set_item(name, number)?;
+        }
+        Ok(costs)
+    }
 }
 
 fn read_durability(py: Python<'_>, durability: &str) -> PyResult<Durability> {

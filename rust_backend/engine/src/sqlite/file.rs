@@ -14,6 +14,7 @@ use rusqlite::Connection;
 use super::changes::Changes;
 use super::checkpoint::Checkpointer;
 use super::commit::{GroupCommit, Sync};
+use super::costs::Costs;
 use super::failure::{self, Failure, Outcome};
 use super::lanes::Lanes;
 use super::opening;
@@ -139,6 +140,16 @@ impl DatabaseFile {
             self.writer.with_idle_connection(work)
         };
         answer.map_err(|error| self.explain(error))
+    }
+
+    /// What the writer and the readers have done; a read that goes on just now is left out.
+    pub(super) fn costs(&self) -> Result<Costs> {
+        self.refuse_fork()?;
+        let mut costs = self.writer.costs();
+        for reader in self.lock_readers().iter() {
+            costs += Costs::of(&reader.connection);
+        }
+        Ok(costs)
     }
 
     /// The folder for liveness files, if this is a file.

@@ -10,12 +10,14 @@
 //! | `limits`, `keyed` | what may run at a time, and how often |
 //! | `upkeep`, `control`, `inspect` | time and dead workers; requests; reading |
 //! | `changes`, `checkpoint` | wake-ups; the write-ahead log |
+//! | `costs` | how much work was done, for tests |
 
 mod changes;
 mod checkpoint;
 mod claim;
 mod commit;
 mod control;
+mod costs;
 mod enqueue;
 mod exchange;
 mod failure;
@@ -42,6 +44,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use self::commit::Sync;
+pub use self::costs::Costs;
 use self::file::DatabaseFile;
 use self::limits::QueueChange;
 use self::random::Random;
@@ -234,6 +237,15 @@ impl SqliteStore {
     pub fn check(&self) -> Result<Vec<(String, String)>> {
         self.file.check_place()?;
         self.read(|connection, lanes| inspect::check(connection, lanes))
+    }
+
+    /// What the connections of this process to the file have done since they were opened.
+    ///
+    /// # Errors
+    /// The store is closed, or was opened before a fork.
+    pub fn costs(&self) -> Result<Costs> {
+        self.refuse_closed()?;
+        self.file.costs()
     }
 
     /// Cancel jobs with all that depends on them; a running one is asked if `running`.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::commit::{Committer, Sync};
+use super::costs::Costs;
 use super::failure::{self, Outcome};
 use super::file::DatabaseFile;
 use super::lanes::Lanes;
@@ -68,6 +69,11 @@ impl Writer {
         } = &mut *state;
         lanes.refresh(connection)?;
         work(connection, lanes)
+    }
+
+    /// What the connection has done.
+    pub(super) fn costs(&self) -> Costs {
+        Costs::of(&self.lock().connection)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
