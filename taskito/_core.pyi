@@ -79,8 +79,7 @@ class SqliteStore:
         """Verify the file (``quick_check``, schema, counts); facts for ``taskito check``."""
 
     def costs(self) -> dict[str, int]:
-        """Return what the connections of this process to the file have done since they were
-        opened: statements, instructions, scanned, sorts, pages_read, pages_written."""
+        """Return how much work the connections of this process have done, by name."""
 
 @final
 class TaskPolicy:

@@ -125,7 +125,8 @@ class Backend(abc.ABC):
             ConfigurationError: A field of an item cannot have its value; names item and field.
             JobNotFoundError: A dependency does not exist.
             CapabilityError: An item uses what this backend does not declare.
-            StorageError: Nothing was stored.
+            StorageError: Nothing was stored. If the connection to a server was lost before its
+                answer came, all of the batch may be stored; never a part of it.
         """
 
     # Workers ------------------------------------------------------------------------------------
@@ -159,7 +160,8 @@ class Backend(abc.ABC):
 
         Raises:
             UnknownWorkerError: The worker is not registered.
-            StorageError: Nothing of the request was stored; the same request may be sent again.
+            StorageError: Nothing of the request was stored, or, if the connection to a server was
+                lost before its answer came, all of it; the same request may be sent again.
         """
 
     @abc.abstractmethod

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from taskito.backends import Capabilities, params
 from taskito.backends.base import Backend
 from taskito.backends.memory import MemoryBackend
-from taskito.backends.params import ErrorKind, JobState, Verdict
+from taskito.backends.params import FINAL_STATES, ErrorKind, JobState, Verdict
 from taskito.exceptions import ConfigurationError
 
 MUTANTS: list[Mutant] = []
@@ -541,6 +541,99 @@ class WaitNeverReturnsAChange(MemoryBackend):
     def wait(self, since, timeout):
         super().wait(since, 0)
         return since
+
+
+# Costs ------------------------------------------------------------------------------------------
+
+
+class Counting(MemoryBackend):
+    """A mutant with a meter: what it does beyond the correct store is counted by hand."""
+
+    def __init__(self, name, options):
+        super().__init__(name, options)
+        self.spent = {"steps": 0, "round_trips": 0}
+
+    def cost_meter(self):
+        return self.spent
+
+    def enqueue(self, jobs):
+        self.spent["round_trips"] += 1
+        self.spent["steps"] += len(jobs)
+        return super().enqueue(jobs)
+
+    def exchange(self, request):
+        self.spent["round_trips"] += 1
+        self.spent["steps"] += request.want + len(request.settlements)
+        return super().exchange(request)
+
+
+@fails("test_a_claim_costs_the_same_in_front_of_any_backlog")
+class LooksAtEveryReadyJobInAClaim(Counting):
+    def exchange(self, request):
+        ready = [job for job in self._opened().jobs.values() if job.state is JobState.READY]
+        self.spent["steps"] += len(ready)
+        return super().exchange(request)
+
+
+@fails("test_an_enqueue_costs_the_same_behind_any_backlog")
+class CountsAllJobsInAnEnqueue(Counting):
+    def enqueue(self, jobs):
+        self.spent["steps"] += len(self._opened().jobs)
+        return super().enqueue(jobs)
+
+
+@fails("test_jobs_of_an_unknown_task_cost_a_claim_nothing")
+class LooksAtUnknownTasksInAClaim(Counting):
+    def exchange(self, request):
+        unknown = [job for job in self._opened().jobs.values() if job.spec.task == "unknown"]
+        self.spent["steps"] += len(unknown)
+        return super().exchange(request)
+
+
+@fails("test_finished_jobs_cost_a_claim_nothing")
+class WalksPastFinishedJobs(Counting):
+    def exchange(self, request):
+        finished = [job for job in self._opened().jobs.values() if job.state in FINAL_STATES]
+        self.spent["steps"] += len(finished)
+        return super().exchange(request)
+
+
+@fails(
+    "test_upkeep_with_nothing_to_do_costs_the_same_beside_any_backlog",
+    fields={"delay_ms": 3_600_000},
+)
+class LooksAtEveryDelayedJobInUpkeep(Counting):
+    def maintain(self, budget):
+        delayed = [job for job in self._opened().jobs.values() if job.state is JobState.SCHEDULED]
+        self.spent["steps"] += len(delayed)
+        return super().maintain(budget)
+
+
+@fails("test_a_batch_takes_as_many_round_trips_as_one_job")
+class SendsABatchJobByJob(Counting):
+    def enqueue(self, jobs):
+        self.spent["round_trips"] += len(jobs) - 1
+        return super().enqueue(jobs)
+
+
+@fails("test_a_job_in_a_batch_costs_no_more_than_one_alone")
+class ComparesAllJobsOfABatch(Counting):
+    def enqueue(self, jobs):
+        self.spent["steps"] += len(jobs) ** 2 - len(jobs)
+        return super().enqueue(jobs)
+
+
+@fails("test_one_exchange_settles_and_claims_a_whole_batch")
+class ClaimsInSmallPortions(MemoryBackend):
+    def exchange(self, request):
+        return super().exchange(replace(request, want=min(request.want, 10)))
+
+
+@fails("test_reading_a_job_costs_the_same_in_any_backlog")
+class SearchesAllJobsForOne(Counting):
+    def get(self, ids):
+        self.spent["steps"] += len(self._opened().jobs)
+        return super().get(ids)
 
 
 # What it says of itself -------------------------------------------------------------------------

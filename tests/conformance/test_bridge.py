@@ -43,6 +43,10 @@ class TestBridge(BackendConformance):
         # Other processes cannot import this module, and run no dispatcher.
         return functools.partial(SqliteBackend, str(tmp_path / "store" / "tasks.db"))
 
+    @pytest.fixture
+    def cost_meter(self):
+        return SqliteBackend.costs
+
     def test_the_bridge_is_in_the_way(self, backend):
         assert backend.native_store is None
         assert backend.capabilities.liveness is Liveness.KERNEL

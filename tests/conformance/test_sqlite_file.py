@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 
-from taskito.backends import BackendOptions
+from taskito.backends import BackendOptions, params
 from taskito.backends.sqlite import SqliteBackend
 from taskito.testing.conformance import BackendConformance
 from taskito.testing.conformance.contract import ContractStage
@@ -44,6 +44,45 @@ class Durability(KitFixtures):
 
 class TestSqliteFile(Durability, BackendConformance):
     durability = "normal"
+
+    @pytest.fixture
+    def cost_meter(self):
+        return SqliteBackend.costs
+
+    @pytest.mark.parametrize(
+        ("jobs", "most"), [(1, 12), (100, 300)], ids=["one job", "a hundred jobs"]
+    )
+    def test_an_enqueue_runs_few_statements(self, backend, jobs, most):
+        batch = [params.NewJob(task="add")] * jobs
+        backend.enqueue(batch)
+        before = backend.costs()
+        backend.enqueue(batch)
+        after = backend.costs()
+        assert after["statements"] - before["statements"] <= most
+        assert after["scanned"] == before["scanned"], "a statement reads a whole table"
+        assert after["sorts"] == before["sorts"], "a statement sorts without an index"
+        assert after["pages_written"] - before["pages_written"] <= 15
+
+    @pytest.mark.parametrize(
+        ("jobs", "most"), [(1, 60), (100, 1_500)], ids=["one job", "a hundred jobs"]
+    )
+    def test_a_claim_and_a_settlement_run_few_statements(self, backend, worker, jobs, most):
+        backend.enqueue([params.NewJob(task="add")] * (2 * jobs))
+        before = after = backend.costs()
+        for _ in range(2):
+            before = after
+            claimed = worker.claim(jobs)
+            outcome = params.OutcomeSuccess(result=b"", serializer="json")
+            worker.exchange(
+                settlements=tuple(
+                    params.Settlement(lease=job.lease, outcome=outcome, started_ago_ms=0)
+                    for job in claimed
+                )
+            )
+            after = backend.costs()
+        assert after["statements"] - before["statements"] <= most
+        assert after["scanned"] == before["scanned"], "a statement reads a whole table"
+        assert after["sorts"] == before["sorts"], "a statement sorts without an index"
 
 
 class TestSqliteFileFull(Durability, ContractStage):

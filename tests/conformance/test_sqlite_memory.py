@@ -12,3 +12,7 @@ class TestSqliteMemory(BackendConformance):
     @pytest.fixture
     def backend_factory(self):
         return lambda options: SqliteBackend(MEMORY, options)
+
+    @pytest.fixture
+    def cost_meter(self):
+        return SqliteBackend.costs

@@ -24,6 +24,8 @@ pytest.register_assert_rewrite(
             "concurrent",
             "contract",
             "crash",
+            "cuts",
+            "gauge",
             "linearizability",
             "model",
             "observation",

@@ -14,6 +14,8 @@ import pytest
 from taskito.backends import Backend, BackendOptions, Capabilities, params
 from taskito.testing.clock import VirtualClock
 from taskito.testing.conformance import scorecard
+from taskito.testing.conformance.cuts import CutConnection
+from taskito.testing.conformance.gauge import Gauge
 from taskito.testing.conformance.played_worker import PlayedWorker, StartWorker
 from taskito.testing.conformance.topic import topic_of
 
@@ -53,7 +55,7 @@ class KitFixtures:
     """The fixtures of the kit.
 
     The author of a backend supplies ``backend_factory``, in the class or anywhere pytest looks, and
-    may supply two more. They can be of any scope: each check works in a namespace of its own.
+    may supply some more. They can be of any scope: each check works in a namespace of its own.
 
     ``backend_factory`` returns what makes the backend under test from ``BackendOptions``, unopened.
     Backends of different namespaces share nothing.
@@ -64,6 +66,17 @@ class KitFixtures:
 
     ``shared_backend_factory`` (optional) is the same for a store that can only be shared within one
     process; it unlocks the checks that open a store twice, as ``open_elsewhere`` does.
+
+    ``cost_meter`` (optional) returns a ``CostMeter``, a function that tells what a backend has cost
+    so far. With it, the budget stage compares what is counted there and not seconds, and looks at
+    the cost of batches, too::
+
+        @pytest.fixture
+        def cost_meter(self):
+            return lambda backend: {"statements": backend.statements, "round_trips": backend.trips}
+
+    ``cut_connection`` (optional) returns a ``CutConnection``, which cuts the connection of a
+    backend to its server in the middle of an operation. It unlocks the checks of what is left then.
     """
 
     @pytest.fixture(autouse=True)
@@ -89,12 +102,32 @@ class KitFixtures:
     @pytest.fixture
     def elsewhere(self, request: pytest.FixtureRequest) -> BackendFactory:
         """Return the picklable factory of one store, ``open_elsewhere``; skip without it."""
-        return _supplied(request, "open_elsewhere")
+        return _supplied_factory(request, "open_elsewhere")
 
     @pytest.fixture
     def shared(self, request: pytest.FixtureRequest) -> BackendFactory:
         """Return a factory of backends that share one store in this process; skip without one."""
-        return _supplied(request, "shared_backend_factory", "open_elsewhere")
+        return _supplied_factory(request, "shared_backend_factory", "open_elsewhere")
+
+    @pytest.fixture
+    def gauge(self, request: pytest.FixtureRequest, backend: Backend) -> Gauge:
+        """Return what measures operations of ``backend``, by counting where that is possible."""
+        return Gauge(backend, _supplied(request, "cost_meter"))
+
+    @pytest.fixture
+    def counting_gauge(self, gauge: Gauge) -> Gauge:
+        """Return a gauge that counts; skip without the fixture ``cost_meter``."""
+        if gauge.meter is None:
+            pytest.skip("needs the fixture cost_meter")
+        return gauge
+
+    @pytest.fixture
+    def cut(self, request: pytest.FixtureRequest) -> CutConnection:
+        """Return what cuts connections, ``cut_connection``; skip without it."""
+        cut: CutConnection | None = _supplied(request, "cut_connection")
+        if cut is None:
+            pytest.skip("needs the fixture cut_connection")
+        return cut
 
     @pytest.fixture
     def clock(self, capabilities: Capabilities) -> VirtualClock:
@@ -186,16 +219,25 @@ def worker_starter(backend: Backend) -> StartWorker:
     return start
 
 
-def _supplied(request: pytest.FixtureRequest, *names: str) -> BackendFactory:
-    """Return the first of these fixtures that the author of the backend supplied, or skip."""
+def _supplied(request: pytest.FixtureRequest, *names: str) -> Any:
+    """Return the first of these fixtures that the author of the backend supplied, or None."""
     for name in names:
         try:
-            factory: BackendFactory | None = request.getfixturevalue(name)
-        except pytest.FixtureLookupError:
+            value = request.getfixturevalue(name)
+        except pytest.FixtureLookupError as error:
+            if error.argname != name:
+                raise
             continue
-        if factory is not None:
-            return factory
-    pytest.skip(f"needs the fixture {' or '.join(names)}")
+        if value is not None:
+            return value
+    return None
+
+
+def _supplied_factory(request: pytest.FixtureRequest, *names: str) -> BackendFactory:
+    factory: BackendFactory | None = _supplied(request, *names)
+    if factory is None:
+        pytest.skip(f"needs the fixture {' or '.join(names)}")
+    return factory
 
 
 def _skip_without(capabilities: Capabilities, *names: str) -> None:

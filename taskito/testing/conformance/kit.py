@@ -6,6 +6,7 @@ from taskito.testing.conformance.budget import BudgetStage
 from taskito.testing.conformance.concurrent import ConcurrentStage
 from taskito.testing.conformance.contract import ContractStage
 from taskito.testing.conformance.crash import CrashStage
+from taskito.testing.conformance.cuts import ConnectionStage
 from taskito.testing.conformance.fixtures import KitFixtures
 from taskito.testing.conformance.limit_races import LimitRaces
 from taskito.testing.conformance.round_trip import RoundTripStage
@@ -21,14 +22,16 @@ class BackendConformance(
     ConcurrentStage,
     LimitRaces,
     CrashStage,
+    ConnectionStage,
     BudgetStage,
     KitFixtures,
 ):
     """Every check of the kit, for one backend.
 
-    Subclass it in a test module with the fixture ``backend_factory`` and run pytest. What the two
-    optional fixtures ``open_elsewhere`` and ``shared_backend_factory`` are for, and what they
-    unlock, says ``KitFixtures``. A check is left out by overriding it with a reason::
+    Subclass it in a test module with the fixture ``backend_factory`` and run pytest. What the
+    optional fixtures ``open_elsewhere``, ``shared_backend_factory``, ``cost_meter`` and
+    ``cut_connection`` unlock says ``KitFixtures``. A check is left out by overriding it with a
+    reason::
 
         @pytest.mark.skip(reason="the server rounds to seconds")
         def test_an_eta_is_kept(self): ...

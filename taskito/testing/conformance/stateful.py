@@ -8,9 +8,10 @@ differ, it prints the shortest sequence of calls that leads there.
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -48,6 +49,7 @@ from taskito.testing.conformance.plays import (
     subsets,
 )
 from taskito.testing.conformance.profiles import current_profile, kit_settings
+from taskito.testing.conformance.snapshot import every_id
 from taskito.testing.conformance.topic import Topic
 from taskito.testing.conformance.upkeep import PLENTY, UpkeepCheck
 
@@ -84,14 +86,30 @@ class StoreMachine(RuleBasedStateMachine):
         self.changes = 0
 
     def teardown(self) -> None:
-        """Leave the store without work for the upkeep of other namespaces."""
-        with suppress(Exception):  # It has failed before, and that is what should be reported.
-            ids = tuple(self.model.jobs)
-            self.backend.cancel(params.CancelRequest(ids=ids, running=True))
-            for worker in self.model.workers:
-                self.backend.unregister(worker)
-            self.backend.purge(params.PurgeRequest(limit=PLENTY))
-        self.backend.close()
+        """Leave nothing behind in the namespace: upkeep may look after all of a store at once.
+
+        What is left is read from the store, since after a failure the model knows less. A step that
+        failed is reported even if the store cannot be cleared after it; then only, that is ignored.
+        """
+        failing = sys.exc_info()[0] is not None
+        try:
+            self._clear()
+        except Exception:
+            if not failing:
+                raise
+        finally:
+            self.backend.close()
+
+    def _clear(self) -> None:
+        # A job that ended before the wall clock was set back is not old enough to be deleted.
+        latest = max((job.finished_ms for job in self.model.jobs.values()), default=0)
+        self.clock.set_wall(max(self.clock.wall_ms(), latest))
+        self.backend.cancel(params.CancelRequest(ids=tuple(every_id(self.backend)), running=True))
+        for worker in self.backend.workers():
+            self.backend.unregister(worker.id)
+        self.backend.purge(params.PurgeRequest(limit=PLENTY))
+        left = every_id(self.backend)
+        assert left == [], f"jobs that could be neither cancelled nor deleted: {left}"
 
     @initialize(data=st.data())
     def begin(self, data: st.DataObject) -> None:
