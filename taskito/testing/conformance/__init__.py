@@ -7,6 +7,8 @@ Write a test module with a subclass of ``BackendConformance`` and run pytest::
         def backend_factory(self, tmp_path):
             return lambda options: MyBackend(tmp_path / "jobs", options)
 
+A serializer does so with ``SerializerConformance`` and the fixture ``serializer``.
+
 ``TASKITO_CONFORMANCE_PROFILE`` chooses how much is tried (``quick``, ``ci`` or ``thorough``);
 ``TASKITO_CONFORMANCE_SCORECARD`` names a file for the scorecard as JSON, whose text ends the run.
 """
@@ -31,6 +33,7 @@ pytest.register_assert_rewrite(
             "observation",
             "played_worker",
             "round_trip",
+            "serializers",
             "stateful",
             "upkeep",
         )
@@ -40,6 +43,14 @@ pytest.register_assert_rewrite(
 from taskito.testing.conformance.fixtures import BackendFactory  # noqa: E402 -- after the registration
 from taskito.testing.conformance.kit import BackendConformance  # noqa: E402
 from taskito.testing.conformance.profiles import Profile, current_profile  # noqa: E402
+from taskito.testing.conformance.serializers import SerializerConformance  # noqa: E402
 from taskito.testing.conformance.topic import needs  # noqa: E402
 
-__all__ = ["BackendConformance", "BackendFactory", "Profile", "current_profile", "needs"]
+__all__ = [
+    "BackendConformance",
+    "BackendFactory",
+    "Profile",
+    "SerializerConformance",
+    "current_profile",
+    "needs",
+]

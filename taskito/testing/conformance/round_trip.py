@@ -8,9 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskito.backends import Backend, params
+from taskito.plugins.manager import plugin_manager
+from taskito.plugins.serializers import get_serializer
 from taskito.testing.conformance.played_worker import StartWorker
 from taskito.testing.conformance.profiles import kit_settings
 from taskito.testing.conformance.topic import Topic, needs
+from taskito.testing.conformance.values import PLAIN, fingerprint
 
 __all__ = ["RoundTripStage"]
 
@@ -109,6 +112,34 @@ class RoundTripStage(Topic):
         assert record is not None
         [entry] = record.errors
         assert (entry.detail, entry.kind, entry.run) == (error, kind, claimed.lease.token)
+        worker.leave()
+
+    @kit_settings(share=2)
+    @given(data=st.data(), arguments=PLAIN, result=PLAIN)
+    def test_values_come_back_through_every_serializer(
+        self,
+        backend: Backend,
+        start_worker: StartWorker,
+        data: st.DataObject,
+        arguments: object,
+        result: object,
+    ) -> None:
+        name = data.draw(st.sampled_from(sorted(plugin_manager().serializers())))
+        serializer = get_serializer(name)
+        worker = start_worker()
+        payload = serializer.dumps(arguments)
+        spec = params.NewJob(task="add", payload=payload, serializer=name)
+        [answer] = backend.enqueue([spec])
+        [claimed] = worker.claim()
+        assert claimed.serializer == name
+        assert fingerprint(serializer.loads(claimed.payload)) == fingerprint(arguments)
+        outcome = params.OutcomeSuccess(result=serializer.dumps(result), serializer=name)
+        assert worker.settle(claimed.lease, outcome) is params.Verdict.OK
+        [record] = backend.get([answer.id])
+        assert record is not None
+        assert record.result is not None
+        assert record.result_serializer == name
+        assert fingerprint(serializer.loads(record.result)) == fingerprint(result)
         worker.leave()
 
     @pytest.mark.parametrize("size", LARGE)
