@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import hypothesis
 import pytest
 from hypothesis import strategies as st
 from hypothesis.internal.conjecture import engine
@@ -53,10 +54,11 @@ from taskito.testing.conformance.snapshot import every_id
 from taskito.testing.conformance.topic import Topic
 from taskito.testing.conformance.upkeep import PLENTY, UpkeepCheck
 
-__all__ = ["StatefulStage", "StoreMachine"]
+__all__ = ["StatefulStage", "StoreMachine", "run_machine"]
 
 MAX_WORKERS = 4
 MAX_JOBS = 60
+FEW_JOBS = 12
 SHRINKING_SECONDS = {"quick": 15, "ci": 60, "thorough": 300}
 """How long a failure is made shorter, by profile."""
 
@@ -125,6 +127,16 @@ class StoreMachine(RuleBasedStateMachine):
         """Enqueue a batch, in which items may depend on stored jobs and on earlier items."""
         batch = data.draw(batches(self.capabilities, list(self.model.jobs), self.clock.wall_ms()))
         self._enqueue(batch)
+
+    @precondition(lambda self: self.capabilities.dependencies and len(self.model.jobs) < FEW_JOBS)
+    @rule(running=st.booleans())
+    def cancel_the_head_of_a_chain(self, running: bool) -> None:
+        """Enqueue jobs that wait for each other, and cancel the first."""
+        chain = [params.NewJob(task=TASKS[0], depends_on=waits) for waits in ((), (0,), (1,))]
+        self._enqueue(chain)
+        head = list(self.model.jobs)[-len(chain)]
+        request = params.CancelRequest(ids=(head,), reason="no use", running=running)
+        assert list(self.backend.cancel(request)) == [self._cancel_one(head, request)]
 
     @rule(data=st.data())
     def enqueue_refused(self, data: st.DataObject) -> None:
@@ -324,6 +336,33 @@ class StoreMachine(RuleBasedStateMachine):
             assert not self.backend.set_progress(lease.id, lease.token, 50), "set_progress: stored"
             assert not self.backend.append_log(lease, "info", "late"), "append_log: stored"
 
+    @precondition(lambda self: len(self._present()) > 1 and any(self._held()))
+    @rule(data=st.data())
+    def settle_for_another(self, data: st.DataObject) -> None:
+        """Let a worker settle and renew under a lease that another one has."""
+        owner, lease = data.draw(st.sampled_from(self._held()))
+        worker = data.draw(st.sampled_from([one for one in self._present() if one != owner]))
+        settlement = params.Settlement(
+            lease=lease, outcome=data.draw(outcomes(None)), started_ago_ms=0
+        )
+        self._exchange(
+            params.ExchangeRequest(worker=worker, settlements=(settlement,), renewals=(lease,))
+        )
+
+    @precondition(lambda self: any(self._held()))
+    @rule(data=st.data())
+    def settle_what_is_to_be_cancelled(self, data: st.DataObject) -> None:
+        """Ask for the cancellation of a running job, whose worker then reports how it ended."""
+        worker, lease = data.draw(st.sampled_from(self._held()))
+        request = params.CancelRequest(ids=(lease.id,), reason="no more", running=True)
+        assert list(self.backend.cancel(request)) == [self._cancel_one(lease.id, request)]
+        settlement = params.Settlement(
+            lease=lease,
+            outcome=data.draw(outcomes(self.model.jobs[lease.id])),
+            started_ago_ms=0,
+        )
+        self._exchange(params.ExchangeRequest(worker=worker, settlements=(settlement,)))
+
     # Time ---------------------------------------------------------------------------------------
 
     @rule(budget=st.sampled_from([1, 2, 3, PLENTY, PLENTY]))
@@ -446,6 +485,14 @@ class StoreMachine(RuleBasedStateMachine):
     def _present(self) -> list[str]:
         return [worker for worker in self.model.workers if worker not in self.vanished]
 
+    def _held(self) -> list[tuple[str, params.Lease]]:
+        """Return the live leases of the workers that are present."""
+        return [
+            (worker, params.Lease(id=job.id, token=job.token))
+            for worker in self._present()
+            for job in self.model.held_by(worker)
+        ]
+
     def _enqueue(self, batch: list[params.NewJob]) -> None:
         answers = self.backend.enqueue(batch)
         assert len(answers) == len(batch), "enqueue: one answer per item"
@@ -516,13 +563,27 @@ class StatefulStage(Topic):
     def test_any_interleaving_leaves_the_store_like_the_model(
         self, backend_factory: BackendFactory, capabilities: Capabilities
     ) -> None:
-        class Machine(StoreMachine):
-            def __init__(self) -> None:
-                super().__init__(backend_factory, capabilities)
-
         settings = kit_settings(share=2, report_multiple_bugs=False)
         with _shrinking_for(SHRINKING_SECONDS[current_profile().name]):
-            run_state_machine_as_test(Machine, settings=settings)
+            run_machine(backend_factory, capabilities, settings)
+
+
+def run_machine(
+    factory: BackendFactory, capabilities: Capabilities, settings: hypothesis.settings
+) -> None:
+    """Play with one kind of backend, and raise what the first difference from the model raises.
+
+    Args:
+        factory: Makes the backend.
+        capabilities: What it declares.
+        settings: How many examples, and of how many steps.
+    """
+
+    class Machine(StoreMachine):
+        def __init__(self) -> None:
+            super().__init__(factory, capabilities)
+
+    run_state_machine_as_test(Machine, settings=settings)
 
 
 @contextmanager
