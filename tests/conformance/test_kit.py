@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 import sys
 import textwrap
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
-from taskito.backends import Capabilities
+from taskito.backends import BackendOptions, Capabilities, params
+from taskito.backends.memory import MemoryBackend
+from taskito.backends.sqlite import SqliteBackend
+from taskito.exceptions import StorageError
+from taskito.testing import VirtualClock
 from taskito.testing.conformance import BackendConformance
 from taskito.testing.conformance.contract import ContractStage
-from taskito.testing.conformance.fixtures import KitFixtures
+from taskito.testing.conformance.fixtures import NOW, KitFixtures
 from taskito.testing.conformance.profiles import PROFILES, VARIABLE, current_profile, kit_settings
+from taskito.testing.conformance.stateful import StoreMachine
 from taskito.testing.conformance.topic import Topic, needs, topic_of
+from taskito.testing.conformance.upkeep import PLENTY
 
 CHECKS = [name for name in dir(BackendConformance) if name.startswith("test_")]
 
@@ -122,3 +129,48 @@ def test_an_author_gets_a_scorecard_without_any_plugin(tmp_path):
     assert "conformance scorecard" in run.stdout
     assert "plain (test_plain::TestPlain): FAILS" in run.stdout
     assert "failed: test_a_paused_queue" in run.stdout
+
+
+def test_an_example_of_the_stateful_stage_leaves_nothing_to_do_for_the_next(tmp_path):
+    factory = functools.partial(SqliteBackend, str(tmp_path / "tasks.db"))
+    machine = StoreMachine(factory, SqliteBackend.capabilities)
+    machine._enqueue([params.NewJob(task="add", expires_in_ms=10, result_ttl_ms=5)])
+    machine._enqueue([params.NewJob(task="add", delay_ms=60_000, expires_in_ms=10_000_000)])
+    machine.set_wall_clock(milliseconds=-3_600_000, budget=None)
+    machine.teardown()
+    clock = VirtualClock(NOW + 365 * 86_400_000)
+    with factory(BackendOptions(namespace="next", clock=clock)) as backend:
+        assert backend.maintain(1).next_due_ms is None
+
+
+def test_a_failed_step_is_reported_even_if_the_store_cannot_be_cleared_after_it():
+    class Stuck(MemoryBackend):
+        def cancel(self, request):
+            raise StorageError("stuck")
+
+    def fail_and_tear_down(machine):
+        try:
+            raise AssertionError("the step")
+        finally:
+            machine.teardown()
+
+    def machine():
+        return StoreMachine(lambda options: Stuck("", options), Stuck.capabilities)
+
+    with pytest.raises(AssertionError, match="the step"):
+        fail_and_tear_down(machine())
+    with pytest.raises(StorageError, match="stuck"):
+        machine().teardown()
+
+
+def test_upkeep_that_is_never_done_fails_a_check_with_a_message():
+    class NeverDone(MemoryBackend):
+        def maintain(self, budget):
+            reply = super().maintain(0 if self._opened().jobs else budget)
+            return replace(reply, promoted=0, next_due_ms=0)
+
+    machine = StoreMachine(lambda options: NeverDone("", options), NeverDone.capabilities)
+    machine._enqueue([params.NewJob(task="add", delay_ms=1)])
+    with pytest.raises(AssertionError, match="something is left to do after 10 steps"):
+        machine.advance(milliseconds=60_000, budget=PLENTY)
+    machine.teardown()
