@@ -23,6 +23,11 @@ PYTEST = cd tests && $(BIN)/python -m pytest --config-file=../pyproject.toml --r
 PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \
 	if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$candidate; break; fi; done)
 
+# Each suite has a budget in seconds, on two processors that do nothing else; BUDGET_SCALE=3 makes room on others.
+export BUDGET_SCALE ?= 1
+WITHIN := .ci/within
+SUITE = $(MAKE) --no-print-directory
+
 WHEEL_SOURCES := $(shell find rust_backend taskito -type f -not -path '*/__pycache__/*' -not -name '*.so' 2>/dev/null | LC_ALL=C sort)
 
 ##@ Use
@@ -31,7 +36,7 @@ WHEEL_SOURCES := $(shell find rust_backend taskito -type f -not -path '*/__pycac
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "; print "Usage: make <target>"} \
 		/^##@ / {printf "\n%s\n", substr($$0, 5)} \
-		/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: setup ## Run the demonstration: index the standard library with a queue and a worker
@@ -41,10 +46,11 @@ demo: setup ## Run the demonstration: index the standard library with a queue an
 
 .PHONY: test
 test: setup ## Run the tests of the engine, then those of the installed package
-	$(call engine-tests)
-	$(PYTEST) -n $(PYTEST_WORKERS) --dist=worksteal -m "not timing"
-	$(call timing-tests)
-	$(call example-tests)
+	$(SUITE) engine-build
+	$(WITHIN) "tests of the engine" 60 $(SUITE) engine-tests
+	$(WITHIN) "tests of the package" 240 $(SUITE) package-tests
+	$(WITHIN) "timing tests" 45 $(SUITE) timing-tests
+	$(WITHIN) "tests of the example" 60 $(SUITE) example-tests
 
 .PHONY: lint
 lint: setup ## Check format, lints, types, the native module's stub and the direction of imports
@@ -60,7 +66,20 @@ lint: setup ## Check format, lints, types, the native module's stub and the dire
 .PHONY: conformance
 conformance: export TASKITO_CONFORMANCE_PROFILE := thorough
 conformance: setup ## Run the conformance kit on every shipped backend, thoroughly; many minutes
-	$(PYTEST) -n $(PYTEST_WORKERS) --dist=worksteal -o timeout=1800 conformance
+	$(WITHIN) "conformance, thoroughly" 2400 $(SUITE) kit-tests
+
+.PHONY: conformance-ci
+conformance-ci: export TASKITO_CONFORMANCE_PROFILE := ci
+conformance-ci: setup ## Run the conformance kit on one SQLite file with the profile ci
+	$(WITHIN) "conformance of SQLite" 150 $(SUITE) kit-tests KIT=conformance/test_sqlite_file.py::TestSqliteFile
+
+.PHONY: endurance
+endurance: setup ## Run the hammer for 12 s, the soak for 30 s and 5 rounds of shutdown
+	$(WITHIN) "endurance" 120 $(SUITE) endurance-tests
+
+.PHONY: scorecard
+scorecard: setup ## Write the scorecard of the SQLite store into the documentation
+	$(BIN)/python docs/scorecard.py ci
 
 .PHONY: smoke
 smoke: wheel ## Build the release wheel, install it alone and run the quickstart with it
@@ -74,11 +93,13 @@ thorough: export TASKITO_HYPOTHESIS_PROFILE := thorough
 thorough: export TASKITO_CONFORMANCE_PROFILE := thorough
 thorough: export TASKITO_THOROUGH := 1
 thorough: export PROPTEST_CASES := 4096
-thorough: lint ## Run lint and every test with many more examples; slow
-	$(call engine-tests)
-	$(PYTEST) -n $(PYTEST_WORKERS) --dist=worksteal -m "not timing" -o timeout=1800 -o faulthandler_timeout=1790
-	$(call timing-tests)
-	$(call example-tests)
+thorough: lint ## Run lint and every test with many more examples, within an hour
+	$(SUITE) engine-build
+	$(WITHIN) "tests of the engine" 600 $(SUITE) engine-tests
+	$(WITHIN) "tests of the package" 2400 $(SUITE) package-tests PATIENCE="-o timeout=1800 -o faulthandler_timeout=1790"
+	$(WITHIN) "endurance" 900 $(SUITE) endurance-tests
+	$(WITHIN) "timing tests" 45 $(SUITE) timing-tests
+	$(WITHIN) "tests of the example" 600 $(SUITE) example-tests EXAMPLE_PROFILE=ci
 
 .PHONY: bench
 bench: setup ## Run the benchmarks
@@ -109,32 +130,55 @@ clean: ## Remove everything that was built, the virtual environment included
 	rm -rf $(VENV) $(BUILD) dist target
 	find taskito tests docs benchmarks contrib \( -name __pycache__ -o -name .hypothesis \) -prune -exec rm -rf {} + 2>/dev/null || true
 
-# ---- Parts ----
+# ---- Suites: `make test` and its like run them, each within its budget ----
 
 # nextest runs the tests of all binaries side by side; documentation examples are not its business.
-define engine-tests
+.PHONY: engine-tests
+engine-tests:
 	if cargo nextest --version >/dev/null 2>&1; then \
 		cargo nextest run --locked -p taskito-engine --all-features; \
 		cargo test --locked -p taskito-engine --all-features --doc --quiet; \
 	else \
 		cargo test --locked -p taskito-engine --all-features; \
 	fi
-endef
+
+# Compiling is no part of a suite's budget.
+.PHONY: engine-build
+engine-build:
+	cargo test --locked -p taskito-engine --all-features --no-run --quiet
+
+.PHONY: package-tests
+package-tests:
+	$(PYTEST) -n $(PYTEST_WORKERS) --dist=worksteal -m "not timing and not endurance" $(PATIENCE)
 
 # Alone, in one process: nothing else may disturb the measurement. Status 5 means that no test is marked `timing`.
-define timing-tests
+.PHONY: timing-tests
+timing-tests:
 	$(PYTEST) -n 0 -m timing || [ $$? -eq 5 ]
-endef
+
+.PHONY: endurance-tests
+endurance-tests:
+	$(PYTEST) -n 3 -m endurance
+
+.PHONY: kit-tests
+kit-tests: KIT ?= conformance
+kit-tests:
+	$(PYTEST) -n $(PYTEST_WORKERS) --dist=worksteal -o timeout=1800 -o faulthandler_timeout=1790 $(KIT)
 
 # The example plugin is built and installed as anybody's would be; uv is its build backend, so nothing is fetched. It
-# leaves the environment again: the other tests see only what taskito itself ships.
-define example-tests
+# leaves the environment again: the other tests see only what taskito itself ships. It shows how a store is written and
+# is no fast one, so a thorough run holds it to the profile ci.
+.PHONY: example-tests
+example-tests: EXAMPLE_PROFILE ?= quick
+example-tests:
 	rm -rf $(BUILD)/example
 	$(BIN)/uv build --quiet --offline --wheel --python $(BIN)/python --out-dir $(BUILD)/example contrib/taskito-example
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(BUILD)/example/*.whl
 	trap '$(BIN)/python -m pip uninstall --quiet --yes taskito-example' EXIT; cd contrib/taskito-example && \
+		TASKITO_CONFORMANCE_PROFILE=$(EXAMPLE_PROFILE) \
 		$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist=worksteal -p taskito.testing.conformance.scorecard
-endef
+
+# ---- Parts ----
 
 # The linter sees modules with a .py file only. In a copy an empty one stands in for the native module, so that the
 # contract about who may import it has something to look at.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import re
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -12,10 +15,14 @@ import pytest
 
 import taskito
 from taskito import backends, exceptions, plugins, serializers, testing
+from taskito.backends.sqlite import SqliteBackend
 from taskito.cli import main
 from taskito.context import CurrentJob
 from taskito.plugins import hookspecs
+from taskito.testing.conformance import BackendConformance
+from taskito.testing.conformance.topic import topic_of
 
+STALE = "run `make scorecard`"
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 DIRECTIVE = re.compile(
@@ -155,3 +162,40 @@ def test_state_diagram_is_made_from_the_table_of_the_engine() -> None:
     spec.loader.exec_module(lifecycle)
     current = lifecycle.PAGE.read_text(encoding="utf-8")
     assert lifecycle.renewed(current) == current, "run `python docs/lifecycle.py`"
+
+
+def test_scorecard_is_made_of_the_checks_there_are() -> None:
+    """Compare counts of checks and capabilities; that they pass is for the checks to say."""
+    text = page("scorecard.md")
+    assert f"- capabilities: {', '.join(SqliteBackend.capabilities.names())}\n" in text, STALE
+    assert f"- liveness: {SqliteBackend.capabilities.liveness}\n" in text, STALE
+    assert f"- backend API: {backends.BACKEND_API}\n" in text, STALE
+    assert "- conforms: yes\n" in text, STALE
+    rows = re.findall(
+        r"^\| ([a-z ]+) \| (\w[\w ]*) \| (\d+) \| (\d+) \| (\d+) \|$", text, re.MULTILINE
+    )
+    shown = {(stage, topic): sum(map(int, numbers)) for stage, topic, *numbers in rows}
+    assert all(failed == "0" for _, _, _, failed, _ in rows), STALE
+    assert shown == checks_of_the_kit(), STALE
+
+
+def checks_of_the_kit() -> dict[tuple[str, str], int]:
+    """Ask pytest for the checks that it finds for one SQLite file, and count them by topic."""
+    tests = "conformance/test_sqlite_file.py::TestSqliteFile"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"),
+            *("--config-file=../pyproject.toml", "--rootdir=..", tests),
+        ],
+        cwd=ROOT / "tests",
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    )
+    found: Counter[tuple[str, str]] = Counter()
+    for name in re.findall(r"TestSqliteFile::(\w+)", done.stdout):
+        if hasattr(BackendConformance, name):
+            topic = topic_of(BackendConformance, name)
+            found[topic.stage, topic.name] += 1
+    return dict(found)
