@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import textwrap
 from collections import Counter
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
@@ -176,3 +179,60 @@ def test_upkeep_that_is_never_done_fails_a_check_with_a_message():
     with pytest.raises(AssertionError, match="something is left to do after 10 steps"):
         machine.advance(milliseconds=60_000, budget=PLENTY)
     machine.teardown()
+
+
+FORGETFUL = """
+import pytest
+from dataclasses import replace
+from taskito.backends.memory import MemoryBackend
+from taskito.testing.conformance import BackendConformance
+
+class Forgetful(MemoryBackend):
+    def enqueue(self, jobs):
+        return super().enqueue([replace(job, priority=min(job.priority, 50)) for job in jobs])
+
+    def counts(self):
+        return [count for count in super().counts() if count.state != "cancelled"]
+
+class TestForgetful(BackendConformance):
+    @pytest.fixture
+    def backend_factory(self):
+        return lambda options: Forgetful("", options)
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("check", "complaint"),
+    [
+        ("test_a_job_comes_back_as_it_was_handed_in", "priority"),
+        ("test_any_interleaving_leaves_the_store_like_the_model", "(priority|counts)"),
+    ],
+)
+def test_a_failure_shows_a_command_that_plays_it_again(tmp_path, check, complaint):
+    (tmp_path / "test_forgetful.py").write_text(FORGETFUL)
+    options = ["-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def run(command):
+        return subprocess.run(
+            command,
+            shell=True,
+            cwd=tmp_path,
+            env={**environment, "PYTEST_ADDOPTS": " ".join(options)},
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+
+    first = run(f"pytest test_forgetful.py -k {check}")
+    assert first.returncode == 1, first.stdout
+    assert re.search(f"E .*{complaint}", first.stdout)
+    [command] = re.findall(r"^TASKITO_CONFORMANCE_PROFILE=.*$", first.stdout, re.MULTILINE)
+    assert "TASKITO_CONFORMANCE_REPRODUCE=" in command
+    shutil.rmtree(tmp_path / ".hypothesis", ignore_errors=True)
+    again = run(f"{command} --hypothesis-show-statistics")
+    assert again.returncode == 1, again.stdout + again.stderr
+    assert re.search(f"E .*{complaint}", again.stdout)
+    assert "1 failed" in again.stdout

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 import pytest
+from hypothesis import is_hypothesis_test
 
 from taskito.backends import Backend, BackendOptions, Capabilities, params
 from taskito.testing.clock import VirtualClock
@@ -17,6 +18,7 @@ from taskito.testing.conformance import scorecard
 from taskito.testing.conformance.cuts import CutConnection
 from taskito.testing.conformance.gauge import Gauge
 from taskito.testing.conformance.played_worker import PlayedWorker, StartWorker
+from taskito.testing.conformance.reproduction import play_again
 from taskito.testing.conformance.topic import topic_of
 
 __all__ = [
@@ -87,6 +89,8 @@ class KitFixtures:
         backend: Backend = request.getfixturevalue("_unopened")
         scorecard.describe(request, backend)
         _skip_without(capabilities, *topic.needs)
+        if is_hypothesis_test(request.function):
+            play_again(request.function.__func__)
 
     # What the checks use ------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import json
 import os
 import platform
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import pytest
 import taskito
 from taskito.backends import BACKEND_API, Backend
 from taskito.testing.conformance.profiles import current_profile
+from taskito.testing.conformance.reproduction import command_for
 from taskito.testing.conformance.topic import Topic, topic_of
 
 __all__ = ["VARIABLE", "Card", "Scorecards", "describe"]
@@ -107,6 +108,17 @@ class Scorecards:
 
     def __init__(self) -> None:
         self.cards: dict[str, Card] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Show below a check of the kit that failed how it is played again."""
+        report = yield
+        if report.failed and _PLACE in dict(item.user_properties):
+            command = command_for(report)
+            report.sections.append(("play it again", f"{command}\n"))
+        return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note the outcome of a check of the kit."""

@@ -50,6 +50,7 @@ from taskito.testing.conformance.plays import (
     subsets,
 )
 from taskito.testing.conformance.profiles import current_profile, kit_settings
+from taskito.testing.conformance.reproduction import play_again
 from taskito.testing.conformance.snapshot import every_id
 from taskito.testing.conformance.topic import Topic
 from taskito.testing.conformance.upkeep import MOST_STEPS, PLENTY, UpkeepCheck
@@ -588,6 +589,7 @@ def run_machine(
         def __init__(self) -> None:
             super().__init__(factory, capabilities)
 
+    play_again(Machine)
     run_state_machine_as_test(Machine, settings=settings)
 
 
