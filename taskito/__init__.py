@@ -29,6 +29,8 @@ from taskito.exceptions import (
     JobControl,
     JobFailedError,
     JobNotFoundError,
+    LockLostError,
+    LockTimeoutError,
     MaxRetriesExceededError,
     PayloadTooLargeError,
     QueueClosedError,
@@ -52,6 +54,8 @@ from taskito.exceptions import (
 if TYPE_CHECKING:
     from taskito.app import Queue
     from taskito.app.inspection import JobPage
+    from taskito.app.locking import Lock
+    from taskito.app.test_mode import Recorded
     from taskito.context import current_job
     from taskito.middleware import Middleware
     from taskito.result import JobResult
@@ -72,11 +76,15 @@ __all__ = [
     "JobNotFoundError",
     "JobPage",
     "JobResult",
+    "Lock",
+    "LockLostError",
+    "LockTimeoutError",
     "MaxRetriesExceededError",
     "Middleware",
     "PayloadTooLargeError",
     "Queue",
     "QueueClosedError",
+    "Recorded",
     "Reject",
     "ResultTimeoutError",
     "Retry",
@@ -101,6 +109,8 @@ __all__ = [
 # Loaded on first use, so that importing a part (an exception, a plugin's marker) stays cheap.
 _LAZY = {
     "JobPage": "taskito.app.inspection",
+    "Lock": "taskito.app.locking",
+    "Recorded": "taskito.app.test_mode",
     "JobResult": "taskito.result",
     "Middleware": "taskito.middleware",
     "Queue": "taskito.app",

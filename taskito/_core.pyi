@@ -65,6 +65,10 @@ class SqliteStore:
     def cancel(self, request: params.CancelRequest) -> builtins.list[params.CancelVerdict]: ...
     def purge(self, request: params.PurgeRequest) -> int: ...
     def replay(self, request: params.ReplayRequest) -> builtins.list[str | None]: ...
+    def acquire_lock(self, request: params.LockRequest) -> params.LockAnswer: ...
+    def extend_locks(self, leases: Sequence[params.LockLease]) -> builtins.list[bool]: ...
+    def release_lock(self, name: str, token: int) -> bool: ...
+    def locks(self) -> builtins.list[params.LockRecord]: ...
     def pause(self, queue: str) -> None: ...
     def resume(self, queue: str) -> None: ...
     def paused(self) -> builtins.list[str]: ...
@@ -80,6 +84,26 @@ class SqliteStore:
 
     def costs(self) -> dict[str, int]:
         """Return how much work the connections of this process have done, by name."""
+
+@final
+class LockKeeper:
+    """Extends the locks that this process holds in one store, on a thread without Python.
+
+    The thread runs only while there is something to extend. Not to be used after a fork.
+
+    Args:
+        store: A native store, or any backend (reached through a bridge).
+    """
+
+    def __new__(cls, store: SqliteStore | Backend) -> LockKeeper: ...
+    def hold(self, name: str, token: int, ttl_ms: int, age_ms: int) -> None:
+        """Begin to extend a lock that was acquired ``age_ms`` ago at most."""
+    def drop(self, token: int) -> str | None:
+        """Extend a lock no more; return why it was lost, or None if it was held until now."""
+    def lost(self, token: int) -> str | None:
+        """Return why a lock was lost; None while it is held."""
+    def close(self, reason: str) -> None:
+        """Extend nothing any more; what is still held counts as lost for this reason."""
 
 @final
 class TaskPolicy:

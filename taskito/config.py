@@ -7,6 +7,7 @@ Seconds become whole milliseconds here and nowhere else.
 
 from __future__ import annotations
 
+import builtins
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -68,6 +69,9 @@ _MIN_PRIORITY = -128
 _MAX_PRIORITY = 127
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_EXCEPTIONS = (
+    'an exception class, a name such as "requests.exceptions.ConnectionError", or a list of those'
+)
 _LONGEST_SHOWN = 200
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -283,18 +287,27 @@ def check_concurrency_key(field: str, value: object) -> str | Callable[..., str 
 # Collections --------------------------------------------------------------------------------------
 
 
-def check_exceptions(field: str, value: object) -> tuple[type[BaseException], ...]:
-    """Return an exception class, or a list of them, as a tuple."""
-    allowed = "an exception class or a list of exception classes"
-    if isinstance(value, type):
+def check_exceptions(field: str, value: object) -> tuple[type[BaseException] | str, ...]:
+    """Return an exception class, its dotted name, or a list of those, as a tuple.
+
+    A name without a dot is one of Python's own exceptions, and becomes the class.
+    """
+    if isinstance(value, (type, str)):
         value = (value,)
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise _wrong(field, value, allowed)
-    classes = tuple(value)
-    for item in classes:
-        if not (isinstance(item, type) and issubclass(item, BaseException)):
-            raise _wrong(field, item, allowed)
-    return classes
+    if isinstance(value, bytes) or not isinstance(value, Iterable):
+        raise _wrong(field, value, _EXCEPTIONS)
+    return tuple(_check_exception(field, item) for item in value)
+
+
+def _check_exception(field: str, item: object) -> type[BaseException] | str:
+    if isinstance(item, str):
+        parts = item.split(".")
+        if len(parts) > 1 and all(part.isidentifier() or part == "<locals>" for part in parts):
+            return item
+        item = getattr(builtins, item, item)
+    if not (isinstance(item, type) and issubclass(item, BaseException)):
+        raise _wrong(field, item, _EXCEPTIONS)
+    return item
 
 
 def check_arguments(field: str, value: object) -> list[Any]:

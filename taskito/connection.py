@@ -16,6 +16,8 @@ from taskito.waiter import Waiter
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
+    from taskito._core import LockKeeper
+
 __all__ = ["OPERATION_THREADS", "Connection", "check_clock", "connect"]
 
 P = ParamSpec("P")
@@ -37,6 +39,7 @@ class _Opened:
         self.waiter = Waiter(backend, self.submit)
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
+        self._keeper: LockKeeper | None = None
 
     @property
     def executor(self) -> ThreadPoolExecutor:
@@ -50,6 +53,17 @@ class _Opened:
                 )
             return self._executor
 
+    @property
+    def keeper(self) -> LockKeeper:
+        """What extends the locks that this process holds, made when first needed."""
+        with self._lock:
+            if self._keeper is None:
+                from taskito._core import LockKeeper
+
+                native = self.backend.native_store
+                self._keeper = LockKeeper(native or self.backend)  # type: ignore[arg-type]
+            return self._keeper
+
     def submit(self, function: Callable[[], None]) -> None:
         """Run ``function`` on one of the operation threads."""
         self.executor.submit(function)
@@ -58,7 +72,10 @@ class _Opened:
         """Stop the threads, then give the store back."""
         self.waiter.close()
         with self._lock:
-            executor = self._executor
+            executor, keeper = self._executor, self._keeper
+        if keeper is not None:
+            # The locks stay held until their time is over: the blocks that need them still run.
+            keeper.close("the queue was closed while it was held")
         if executor is not None:
             executor.shutdown(wait=True)
         if close_backend:
@@ -124,6 +141,11 @@ class Connection:
     def waiter(self) -> Waiter:
         """The one that waits for results on behalf of every caller in this process."""
         return (self._present() or self._open()).waiter
+
+    @property
+    def keeper(self) -> LockKeeper:
+        """What extends the locks that this process holds."""
+        return (self._present() or self._open()).keeper
 
     async def awaiter(self) -> Waiter:
         """Return the same without blocking the event loop."""

@@ -7,6 +7,8 @@ TaskitoError
 │   └── PayloadTooLargeError               ... or is larger than ``max_payload_bytes``
 ├── JobNotFoundError (KeyError)            no job has this id
 ├── ResultTimeoutError (TimeoutError)      no result within the time given
+├── LockTimeoutError (TimeoutError)        a lock was not free within the time given
+├── LockLostError (RuntimeError)           a lock was lost before the end of its block
 ├── JobFailedError (RuntimeError)          base of the three ways in which a job can fail
 │   ├── TaskFailedError                    it ended as a dead letter at once
 │   │   └── MaxRetriesExceededError        ... after its last retry
@@ -43,6 +45,8 @@ __all__ = [
     "JobControl",
     "JobFailedError",
     "JobNotFoundError",
+    "LockLostError",
+    "LockTimeoutError",
     "MaxRetriesExceededError",
     "PayloadTooLargeError",
     "QueueClosedError",
@@ -94,6 +98,14 @@ class JobNotFoundError(TaskitoError, KeyError):
 
 class ResultTimeoutError(TaskitoError, TimeoutError):
     """No result arrived within the time given; the message says what the job waits for."""
+
+
+class LockTimeoutError(TaskitoError, TimeoutError):
+    """A lock was not free within the time given; nothing is held."""
+
+
+class LockLostError(TaskitoError, RuntimeError):
+    """A lock was lost while its block ran; somebody else may hold it. The message says why."""
 
 
 class JobFailedError(TaskitoError, RuntimeError):

@@ -8,19 +8,44 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    get_args,
+)
 
 from taskito import config
 from taskito.exceptions import ConfigurationError, TaskNotRegisteredError
 from taskito.result import JobResult
 from taskito.serializers.base import Serializer
 
-__all__ = ["AsyncTask", "Producer", "Task", "TaskKeywords", "TaskOptions", "default_task_name"]
+__all__ = [
+    "AsyncTask",
+    "Exceptions",
+    "Producer",
+    "Task",
+    "TaskKeywords",
+    "TaskOptions",
+    "default_task_name",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _MAIN_MODULES = {"__main__", "__mp_main__"}
+
+Exceptions: TypeAlias = type[BaseException] | str | Iterable[type[BaseException] | str] | None
+"""An exception class, or the dotted name of one that need not be importable here, or several."""
+
+UniqueUntil: TypeAlias = Literal["until_start", "until_finish"]
+"""How long a job may hold its unique key."""
 
 
 class TaskKeywords(TypedDict, total=False):
@@ -32,8 +57,8 @@ class TaskKeywords(TypedDict, total=False):
     priority: int | None
     rate_limit: str | None
     queue: str
-    retry_on: type[BaseException] | Iterable[type[BaseException]] | None
-    dont_retry_on: type[BaseException] | Iterable[type[BaseException]] | None
+    retry_on: Exceptions
+    dont_retry_on: Exceptions
     retry_delays: Iterable[float] | None
     max_retry_delay: float
     retry_jitter: bool
@@ -41,6 +66,7 @@ class TaskKeywords(TypedDict, total=False):
     max_concurrent: int | None
     concurrency_key: str | Callable[..., str | None] | None
     max_crashes: int
+    unique: UniqueUntil | None
     idempotent: bool
     result_ttl: float | None
     serializer: str | Serializer | None
@@ -57,7 +83,8 @@ class TaskOptions:
         priority: -128 to 127, higher first; None means the queue's default.
         rate_limit: At most so many starts in a time, over all workers, e.g. "100/m".
         queue: The queue that its jobs go to.
-        retry_on: Retry only after these exceptions; None means after any.
+        retry_on: Retry only after these exceptions and their subclasses, given as classes or dotted
+            names; None means after any.
         dont_retry_on: Never retry after these.
         retry_delays: The wait before each retry, the last one for all that follow; replaces
             ``retry_backoff``.
@@ -68,6 +95,8 @@ class TaskOptions:
         concurrency_key: What ``max_concurrent`` is counted by: a text, or a function of the task's
             arguments that returns one.
         max_crashes: Worker deaths allowed before a job becomes a dead letter.
+        unique: How long a job holds its unique key: "until_start" or "until_finish". Given, calls
+            with the same arguments share one key, as with ``idempotent``.
         idempotent: Two calls with the same arguments are one job while it is pending or running.
         result_ttl: How long a finished job is kept; None means the queue's default.
         serializer: Encodes arguments and results; None means the queue's.
@@ -80,8 +109,8 @@ class TaskOptions:
     priority: int | None = None
     rate_limit: str | None = None
     queue: str = "default"
-    retry_on: tuple[type[BaseException], ...] | None = None
-    dont_retry_on: tuple[type[BaseException], ...] | None = None
+    retry_on: tuple[type[BaseException] | str, ...] | None = None
+    dont_retry_on: tuple[type[BaseException] | str, ...] | None = None
     retry_delays: tuple[float, ...] | None = None
     max_retry_delay: float = 300.0
     retry_jitter: bool = True
@@ -89,6 +118,7 @@ class TaskOptions:
     max_concurrent: int | None = None
     concurrency_key: str | Callable[..., str | None] | None = None
     max_crashes: int = 2
+    unique: str | None = None
     idempotent: bool = False
     result_ttl: float | None = None
     serializer: str | Serializer | None = None
@@ -133,6 +163,7 @@ _MAY_BE_NONE = {
     "retry_on",
     "serializer",
     "timeout",
+    "unique",
 }
 
 _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
@@ -151,6 +182,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "max_concurrent": functools.partial(config.check_integer, minimum=1),
     "concurrency_key": config.check_concurrency_key,
     "max_crashes": config.check_integer,
+    "unique": functools.partial(config.check_choice, allowed=get_args(UniqueUntil)),
     "idempotent": config.check_boolean,
     "result_ttl": config.check_seconds,
     "serializer": _unchecked,

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from taskito.app.control import Control
 from taskito.app.enqueueing import Enqueueing
 from taskito.app.inspection import Inspection
+from taskito.app.locking import Locking
 from taskito.app.queues import Queues
-from taskito.app.running import Running, RunningWorker
+from taskito.app.running import RunningWorker
+from taskito.app.test_mode import TestMode
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -42,7 +44,7 @@ def _twin(
     return twin
 
 
-class Asynchronous(Enqueueing, Inspection, Control, Queues, Running):
+class Asynchronous(Enqueueing, Inspection, Control, Queues, Locking, TestMode):
     """The part of ``Queue`` for coroutines; everything but ``arun_worker`` is a twin."""
 
     aenqueue = _twin(Enqueueing.enqueue)

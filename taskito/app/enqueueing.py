@@ -44,7 +44,7 @@ class _Template:
 
     serializer: Serializer
     fields: Mapping[str, Any]
-    idempotent: bool
+    derives_key: bool
     concurrency_key: str | Callable[..., str | None] | None
 
 
@@ -286,7 +286,7 @@ class Enqueueing:
         if options:
             fields.update(self._checked(options))
         payload = codec.encode_call(template.serializer, task.name, args, kwargs)
-        if template.idempotent and fields.get("unique_key") is None:
+        if template.derives_key and fields.get("unique_key") is None:
             fields["unique_key"] = _call_key(template.serializer, task.name, args, kwargs, payload)
         if template.concurrency_key is not None:
             fields["concurrency_key"] = _concurrency_key(template.concurrency_key, args, kwargs)
@@ -320,9 +320,12 @@ class Enqueueing:
         }
         if ttl is not None:
             fields["result_ttl_ms"] = config.to_milliseconds(ttl)
+        if options.unique == "until_start":
+            fields["unique_until_start"] = True
         if options.expires is not None:
             fields["expires_in_ms"] = config.to_milliseconds(options.expires)
-        return _Template(serializer, fields, options.idempotent, options.concurrency_key)
+        derives_key = options.idempotent or options.unique is not None
+        return _Template(serializer, fields, derives_key, options.concurrency_key)
 
     def _checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of a job that the given options of a call set."""

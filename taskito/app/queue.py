@@ -27,7 +27,15 @@ from taskito.connection import check_clock, connect
 from taskito.exceptions import ConfigurationError
 from taskito.middleware import FunctionHooks
 from taskito.serializers.base import Serializer
-from taskito.task import AsyncTask, Task, TaskKeywords, TaskOptions, default_task_name
+from taskito.task import (
+    AsyncTask,
+    Exceptions,
+    Task,
+    TaskKeywords,
+    TaskOptions,
+    UniqueUntil,
+    default_task_name,
+)
 
 __all__ = ["Queue"]
 
@@ -85,6 +93,10 @@ class Queue(Asynchronous):
         drain_timeout: Seconds that running attempts get when a worker stops.
         max_payload_bytes: The largest encoded arguments, metadata or result.
         clock: Replaces the store's clock, for tests.
+        dead_letter_ttl: Seconds after which a dead letter is deleted; None keeps it.
+        max_dead_letters: How many dead letters are kept, the newest ones; None keeps all. Both are
+            stored when a worker of this queue starts, hold for the whole namespace whoever does the
+            upkeep, and stay until a worker says something else.
         lease: Seconds after which a job is taken from a worker that does not renew its claim. The
             engine renews in time; this bounds how long the loss of a whole machine goes unnoticed.
         busy_timeout: Seconds that a write waits for another process's write lock.
@@ -119,6 +131,8 @@ class Queue(Asynchronous):
         drain_timeout: float = 30.0,
         max_payload_bytes: int = 1_048_576,
         clock: Clock | None = None,
+        dead_letter_ttl: float | None = None,
+        max_dead_letters: int | None = None,
         lease: float = 30.0,
         busy_timeout: float = 10.0,
     ) -> None:
@@ -130,10 +144,16 @@ class Queue(Asynchronous):
             if result_ttl is None
             else config.check_seconds("result_ttl", result_ttl),
         )
-        self._worker_settings = {
+        self._worker_settings: dict[str, Any] = {
             "concurrency": config.check_integer("workers", workers, maximum=10_000),
             "drain_timeout": config.check_seconds("drain_timeout", drain_timeout),
             "lease": config.check_seconds("lease", lease, positive=True),
+            "dead_letter_ttl": dead_letter_ttl
+            if dead_letter_ttl is None
+            else config.check_seconds("dead_letter_ttl", dead_letter_ttl),
+            "max_dead_letters": max_dead_letters
+            if max_dead_letters is None
+            else config.check_integer("max_dead_letters", max_dead_letters),
         }
         options = BackendOptions(
             namespace=config.check_name("namespace", namespace),
@@ -149,6 +169,9 @@ class Queue(Asynchronous):
             config.check_integer("max_payload_bytes", max_payload_bytes, minimum=1),
         )
         self._connection = connect(db_path, backend, options, codec)
+        for option in ("dead_letter_ttl", "max_dead_letters"):
+            if self._worker_settings[option] is not None:
+                self._connection.require("dead_letter_limits", f"{option}=")
         self._tasks = {}
         self._templates = {}
         self._hooks = FunctionHooks()
@@ -179,8 +202,8 @@ class Queue(Asynchronous):
         rate_limit: str | None = ...,
         queue: str = ...,
         *,
-        retry_on: type[BaseException] | Iterable[type[BaseException]] | None = ...,
-        dont_retry_on: type[BaseException] | Iterable[type[BaseException]] | None = ...,
+        retry_on: Exceptions = ...,
+        dont_retry_on: Exceptions = ...,
         retry_delays: Iterable[float] | None = ...,
         max_retry_delay: float = ...,
         retry_jitter: bool = ...,
@@ -188,6 +211,7 @@ class Queue(Asynchronous):
         max_concurrent: int | None = ...,
         concurrency_key: str | Callable[..., str | None] | None = ...,
         max_crashes: int = ...,
+        unique: UniqueUntil | None = ...,
         idempotent: bool = ...,
         result_ttl: float | None = ...,
         serializer: str | Serializer | None = ...,
@@ -203,8 +227,8 @@ class Queue(Asynchronous):
         rate_limit: str | None = None,
         queue: str = "default",
         *,
-        retry_on: type[BaseException] | Iterable[type[BaseException]] | None = None,
-        dont_retry_on: type[BaseException] | Iterable[type[BaseException]] | None = None,
+        retry_on: Exceptions = None,
+        dont_retry_on: Exceptions = None,
         retry_delays: Iterable[float] | None = None,
         max_retry_delay: float = 300,
         retry_jitter: bool = True,
@@ -212,6 +236,7 @@ class Queue(Asynchronous):
         max_concurrent: int | None = None,
         concurrency_key: str | Callable[..., str | None] | None = None,
         max_crashes: int = 2,
+        unique: UniqueUntil | None = None,
         idempotent: bool = False,
         result_ttl: float | None = None,
         serializer: str | Serializer | None = None,
@@ -232,7 +257,9 @@ class Queue(Asynchronous):
                 "5/30s"; any time ``t`` holds at most ``100 + 100 * t / 1 min`` of "100/m", and
                 ``1 + 100 * t / 1 min`` of "100/m burst 1".
             queue: The queue that its jobs go to.
-            retry_on: Retry only after these exception classes; None: after any.
+            retry_on: Retry only after these exceptions and their subclasses; None: after any. Given
+                as classes, or as names such as "requests.exceptions.ConnectionError" (module and
+                qualified name) of classes that need not be importable here.
             dont_retry_on: Never retry after these.
             retry_delays: The wait before each retry, the last one for all that follow; replaces
                 ``retry_backoff``.
@@ -244,6 +271,9 @@ class Queue(Asynchronous):
                 task's arguments that returns one. Jobs with different keys do not limit each other;
                 those without one are counted together.
             max_crashes: Worker deaths allowed before a job becomes a dead letter.
+            unique: How long a job holds its unique key: "until_finish" (the default for a key), or
+                "until_start", when an attempt of it is claimed. Given without ``unique_key=`` of
+                a call, the key is made from the arguments, as with ``idempotent``.
             idempotent: While a job with the same arguments is pending or running, a call returns
                 that job. Arguments count as the same if they are encoded to the same bytes; sets of
                 texts may not be.
@@ -278,6 +308,7 @@ class Queue(Asynchronous):
             "max_concurrent": max_concurrent,
             "concurrency_key": concurrency_key,
             "max_crashes": max_crashes,
+            "unique": unique,
             "idempotent": idempotent,
             "result_ttl": result_ttl,
             "serializer": serializer,
@@ -401,8 +432,9 @@ class Queue(Asynchronous):
                 f"concurrency_key: task {task.name!r} has one but no max_concurrent, so that it "
                 f"would limit nothing; give max_concurrent="
             )
-        if task.options.idempotent:
-            self._connection.require("unique", f"idempotent= of task {task.name!r}")
+        if task.options.idempotent or task.options.unique is not None:
+            option = "idempotent" if task.options.idempotent else "unique"
+            self._connection.require("unique", f"{option}= of task {task.name!r}")
         template = self._make_template(task)
         known = self._tasks.get(task.name)
         if known is not None and not _same_place(known, task):

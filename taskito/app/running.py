@@ -14,7 +14,9 @@ from taskito.middleware import FunctionHooks
 from taskito.task import Task
 
 if TYPE_CHECKING:
-    from taskito.worker import Worker
+    from taskito.backends.base import Backend
+    from taskito.worker import Worker, WorkerConfig
+    from taskito.worker.runner import OutcomeTypes, Runner
 
 __all__ = ["Running", "RunningWorker"]
 
@@ -120,23 +122,50 @@ class Running:
         drain_timeout: float | None,
         owns_process: bool = False,
     ) -> RunningWorker:
-        from taskito.worker import Worker, WorkerConfig
+        from taskito.worker import Worker
 
-        codec = self._connection.codec
-        settings = dict(self._worker_settings)
+        settings: dict[str, Any] = {}
         if concurrency is not None:
             settings["concurrency"] = concurrency
         if drain_timeout is not None:
             settings["drain_timeout"] = drain_timeout
-        worker_config = WorkerConfig(
-            serializers=codec.accepted,
-            serializer=codec.serializer,
-            decode_metadata=codec.decode_metadata,
+        worker_config = self._worker_config(
             queues=None if queues is None else config.check_names("queues", queues),
             pool=pool,
             owns_process=config.check_boolean("owns_process", owns_process),
-            max_result_bytes=codec.max_payload_bytes,
             **settings,
         )
         worker = Worker(self._connection.backend, dict(self._tasks), worker_config, [self._hooks])
         return RunningWorker(worker, self._running)
+
+    def _make_runner(
+        self,
+        tasks: dict[str, Task[..., Any]],
+        backend: Backend,
+        outcomes: OutcomeTypes,
+        worker: str,
+    ) -> Runner:
+        """Make what runs attempts without a worker around it."""
+        from taskito.worker.progress import BackendSink
+        from taskito.worker.runner import Runner
+
+        return Runner(
+            tasks,
+            self._worker_config(),
+            outcomes,
+            sink=BackendSink(backend),
+            worker=worker,
+            middleware=[self._hooks],
+        )
+
+    def _worker_config(self, **settings: Any) -> WorkerConfig:
+        from taskito.worker import WorkerConfig
+
+        codec = self._connection.codec
+        return WorkerConfig(
+            serializers=codec.accepted,
+            serializer=codec.serializer,
+            decode_metadata=codec.decode_metadata,
+            max_result_bytes=codec.max_payload_bytes,
+            **{**self._worker_settings, **settings},
+        )

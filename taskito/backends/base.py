@@ -169,7 +169,8 @@ class Backend(abc.ABC):
         """Do one bounded step of upkeep, at most ``budget`` rows of each kind.
 
         Promotes jobs that became due, takes back the jobs of workers that died or whose lease
-        ended, cancels expired ones, deletes finished ones whose ``result_ttl_ms`` is over. A store
+        ended, cancels expired ones, deletes finished ones whose ``result_ttl_ms`` is over and dead
+        letters beyond the ``DeadLetterLimit`` of the last worker that started. A store
         that holds several namespaces may do the upkeep of all of them in one step; the counts tell
         what was done. All jobs of a worker that is gone are taken back together, whatever the
         budget.
@@ -293,6 +294,34 @@ class Backend(abc.ABC):
         ``limits``.
         """
         raise self._lacks("limits", "listing limits")
+
+    def acquire_lock(self, request: params.LockRequest) -> params.LockAnswer:
+        """Take a named lock if nobody holds it; never waits.
+
+        A lock is held until it is released, or until ``ttl_ms`` of steady time after it was taken
+        or last extended: not a moment longer, and nobody can take it before. Every acquisition has
+        a token of its own, whoever asks. ``wait`` returns when a lock was released. Needs the
+        capability ``locks``.
+
+        Raises:
+            ConfigurationError: A field is not allowed.
+        """
+        del request
+        raise self._lacks("locks", "taking a lock")
+
+    def extend_locks(self, leases: Sequence[params.LockLease]) -> Sequence[bool]:
+        """Let locks last for their full time from now; False for one that is not held any more."""
+        del leases
+        raise self._lacks("locks", "extending a lock")
+
+    def release_lock(self, name: str, token: int) -> bool:
+        """Free a lock; False, and nothing happens, if it was not held under this token any more."""
+        del name, token
+        raise self._lacks("locks", "releasing a lock")
+
+    def locks(self) -> Sequence[params.LockRecord]:
+        """Return the locks that are held, by name."""
+        raise self._lacks("locks", "listing locks")
 
     def set_progress(self, id: str, token: int | None, percent: int) -> bool:
         """Store the progress of a running job; False if that lease is over.

@@ -39,6 +39,7 @@ class Capabilities:
         progress_log: ``set_progress`` and ``append_log``.
         pauses: ``pause``, ``resume`` and ``paused``.
         replay: ``replay`` of finished jobs.
+        dead_letter_limits: ``WorkerRegistration.dead_letters``.
         transactions: Enqueue and completion inside a caller's transaction.
         cross_process: Several processes may use one store at a time.
         virtual_time: The clock can be replaced by a ``VirtualClock``.
@@ -54,6 +55,7 @@ class Capabilities:
     progress_log: bool = False
     pauses: bool = False
     replay: bool = False
+    dead_letter_limits: bool = False
     transactions: bool = False
     cross_process: bool = False
     virtual_time: bool = False

@@ -19,6 +19,7 @@ __all__ = [
     "CancelVerdict",
     "ClaimedJob",
     "Count",
+    "DeadLetterLimit",
     "Enqueued",
     "ErrorKind",
     "ErrorRecord",
@@ -31,6 +32,10 @@ __all__ = [
     "LimitRecord",
     "LimitedBy",
     "ListRequest",
+    "LockAnswer",
+    "LockLease",
+    "LockRecord",
+    "LockRequest",
     "LogRecord",
     "MaintainReply",
     "NewJob",
@@ -194,6 +199,9 @@ class NewJob:
         timeout_ms: Longest run, from the start of the attempt; 0 means no limit.
         result_ttl_ms: How long to keep the finished job; None keeps it until it is purged.
         unique_key: Held until a final state (capability ``unique``).
+        unique_until_start: Free ``unique_key`` when an attempt of the job is claimed. A job that is
+            given back without ever having started takes it again, unless another job holds it by
+            then; it does not lose its place because of that.
         idempotency_key: Held until the job is purged (capability ``unique``).
         concurrency_key: What ``TaskLimit.max_concurrent`` is counted by, 1 to 1,024 bytes of UTF-8
             (capability ``limits``).
@@ -217,6 +225,7 @@ class NewJob:
     timeout_ms: int = 300_000
     result_ttl_ms: int | None = None
     unique_key: str | None = None
+    unique_until_start: bool = False
     idempotency_key: str | None = None
     concurrency_key: str | None = None
     id: str | None = None
@@ -238,6 +247,22 @@ class Enqueued:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterLimit:
+    """How many dead letters of a namespace are kept, and for how long; None is no limit.
+
+    Upkeep deletes the oldest ones beyond it, within its budget. Those that were replayed count
+    until they are deleted.
+
+    Attributes:
+        ttl_ms: Delete them this long after they ended.
+        most: Keep this many, the ones that ended last.
+    """
+
+    ttl_ms: int | None = None
+    most: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRegistration:
     """What a worker tells the store about itself when it starts.
 
@@ -251,6 +276,8 @@ class WorkerRegistration:
         concurrency: Attempts it runs at a time.
         limits: The limits of its tasks (capability ``limits``). For each task that it knows, what
             is said here replaces what an earlier worker said; without an entry there is no limit.
+        dead_letters: How many dead letters of the namespace are kept, whoever does the upkeep. It
+            replaces what an earlier worker said.
     """
 
     id: str
@@ -261,6 +288,7 @@ class WorkerRegistration:
     lease_ms: int = 30_000
     concurrency: int = 1
     limits: tuple[TaskLimit, ...] = ()
+    dead_letters: DeadLetterLimit = DeadLetterLimit()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -427,7 +455,8 @@ class MaintainReply:
         promoted: Scheduled jobs that became ready.
         rescued: Jobs taken back from workers that died or whose lease ended.
         expired: Jobs cancelled because they had not started in time.
-        pruned: Finished jobs deleted because their ``result_ttl_ms`` was over.
+        pruned: Finished jobs deleted because their ``result_ttl_ms`` was over, or as dead letters
+            beyond a ``DeadLetterLimit``.
         next_due_ms: How long until upkeep has something to do; None if nothing is known.
         unknown_tasks: Tasks with waiting jobs that no registered worker knows.
     """
@@ -608,6 +637,54 @@ class ReplayRequest:
 
     ids: tuple[str, ...]
     dead_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockRequest:
+    """Who wants a named lock, and for how long.
+
+    Attributes:
+        name: 1 to 255 characters without control characters.
+        owner: Who asks, for whoever looks at the locks; same rule.
+        ttl_ms: How long it is held without an extension, 1 to 86,400,000.
+    """
+
+    name: str
+    owner: str
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockAnswer:
+    """What a request for a lock came to.
+
+    Attributes:
+        token: The fencing token: greater than that of every lock and lease before, never given out
+            twice. None: somebody else holds the lock.
+        expires_in_ms: How long the present holder, old or new, has it without an extension.
+    """
+
+    token: int | None
+    expires_in_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockLease:
+    """A lock that is held, and how long an extension of it lasts."""
+
+    name: str
+    token: int
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockRecord:
+    """A lock that somebody holds."""
+
+    name: str
+    token: int
+    owner: str
+    expires_in_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

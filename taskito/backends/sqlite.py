@@ -56,9 +56,11 @@ class SqliteBackend(Backend):
         dependencies=True,
         given_ids=True,
         limits=True,
+        locks=True,
         progress_log=True,
         pauses=True,
         replay=True,
+        dead_letter_limits=True,
         cross_process=True,
         virtual_time=True,
         liveness=Liveness.KERNEL,
@@ -237,6 +239,22 @@ class SqliteBackend(Backend):
     def limits(self) -> builtins.list[params.LimitRecord]:
         """Return the limits in force; see ``Backend.limits``."""
         return self._opened().limits()
+
+    def acquire_lock(self, request: params.LockRequest) -> params.LockAnswer:
+        """Take a named lock; see ``Backend.acquire_lock``."""
+        return self._opened().acquire_lock(request)
+
+    def extend_locks(self, leases: Sequence[params.LockLease]) -> builtins.list[bool]:
+        """Extend locks; see ``Backend.extend_locks``."""
+        return self._opened().extend_locks(leases)
+
+    def release_lock(self, name: str, token: int) -> bool:
+        """Free a lock; see ``Backend.release_lock``."""
+        return self._opened().release_lock(name, token)
+
+    def locks(self) -> builtins.list[params.LockRecord]:
+        """Return the locks that are held; see ``Backend.locks``."""
+        return self._opened().locks()
 
     def set_progress(self, id: str, token: int | None, percent: int) -> bool:
         """Store the progress of a running job; see ``Backend.set_progress``."""

@@ -18,6 +18,8 @@ __all__ = [
     "check_exchange",
     "check_integer",
     "check_list",
+    "check_lock_lease",
+    "check_lock_request",
     "check_name",
     "check_new_jobs",
     "check_options",
@@ -31,6 +33,9 @@ MAX_KEY_BYTES = 1_024
 MAX_LIST_LIMIT = 10_000
 MAX_MILLISECONDS = (1 << 47) - 1
 """Longest duration and latest instant: a due time must fit beside the priority in one integer."""
+
+MAX_LOCK_MS = 86_400_000
+"""The longest time that a lock is held without an extension: a day."""
 
 MAX_RATE = 1_000_000
 MAX_PERIOD_MS = 366 * 24 * 60 * 60 * 1_000
@@ -127,6 +132,10 @@ def check_worker(worker: params.WorkerRegistration) -> None:
         raise ConfigurationError(f"id: {worker.id!r} does not consist of 32 hexadecimal digits")
     check_integer("lease_ms", worker.lease_ms, 1)
     check_integer("concurrency", worker.concurrency, 1)
+    for field in ("ttl_ms", "most"):
+        value = getattr(worker.dead_letters, field)
+        if value is not None:
+            check_integer(f"dead_letters: {field}", value, 0)
     for queue in worker.queues or ():
         check_name("queues", queue)
     for task in worker.tasks:
@@ -166,6 +175,18 @@ def check_exchange(request: params.ExchangeRequest) -> None:
             check_integer(f"{place}delay_ms", outcome.delay_ms, 0)
         elif not isinstance(outcome, params.Outcome):
             raise ConfigurationError(f"{place}outcome: {outcome!r} is not an outcome")
+
+
+def check_lock_request(request: params.LockRequest) -> None:
+    """Refuse a lock that could not be kept."""
+    check_name("name", request.name)
+    check_name("owner", request.owner)
+    check_integer("ttl_ms", request.ttl_ms, 1, MAX_LOCK_MS)
+
+
+def check_lock_lease(lease: params.LockLease) -> None:
+    """Refuse an extension by a time that is none, or too long."""
+    check_integer("ttl_ms", lease.ttl_ms, 1, MAX_LOCK_MS)
 
 
 def check_list(request: params.ListRequest) -> None:

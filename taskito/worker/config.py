@@ -35,6 +35,8 @@ class WorkerConfig:
         owns_process: Whether the process is there for this worker only: then it is ended 2 seconds
             after ``drain_timeout``, whatever its threads are doing.
         handle_signals: Whether SIGTERM and Ctrl-C stop the worker, if it runs in the main thread.
+        dead_letter_ttl: Seconds after which dead letters of the namespace are deleted; None: never.
+        max_dead_letters: How many of them are kept; None keeps all.
         max_result_bytes: The largest encoded result.
 
     Raises:
@@ -52,6 +54,8 @@ class WorkerConfig:
     maintain_interval: float = 1.0
     owns_process: bool = False
     handle_signals: bool = True
+    dead_letter_ttl: float | None = None
+    max_dead_letters: int | None = None
     max_result_bytes: int = 1_048_576
 
     def __post_init__(self) -> None:
@@ -64,6 +68,10 @@ class WorkerConfig:
         check_seconds("drain_timeout", self.drain_timeout)
         check_seconds("lease", self.lease, positive=True)
         check_seconds("maintain_interval", self.maintain_interval, positive=True)
+        if self.dead_letter_ttl is not None:
+            check_seconds("dead_letter_ttl", self.dead_letter_ttl)
+        if self.max_dead_letters is not None:
+            check_integer("max_dead_letters", self.max_dead_letters)
         check_integer("max_result_bytes", self.max_result_bytes, 1)
         if self.serializer.name not in self.serializers:
             raise ConfigurationError(

@@ -78,14 +78,14 @@ class _Plan:
     function: Callable[..., Any]
     bind: bool
     serializer: Serializer
-    retry_on: tuple[type[BaseException], ...] | None
-    dont_retry_on: tuple[type[BaseException], ...] | None
+    retry_on: tuple[type[BaseException] | str, ...] | None
+    dont_retry_on: tuple[type[BaseException] | str, ...] | None
 
     def may_retry(self, error: BaseException) -> bool:
         """Return whether the task's filters let this error be retried."""
-        if self.dont_retry_on and isinstance(error, self.dont_retry_on):
+        if self.dont_retry_on and _is_one_of(error, self.dont_retry_on):
             return False
-        return self.retry_on is None or isinstance(error, self.retry_on)
+        return self.retry_on is None or _is_one_of(error, self.retry_on)
 
 
 class Runner:
@@ -285,6 +285,14 @@ def _call(
     if isinstance(result, CoroutineType):
         return loop.run(result)
     return result
+
+
+def _is_one_of(error: BaseException, kinds: tuple[type[BaseException] | str, ...]) -> bool:
+    """Return whether an error is of a class, or of a subclass, that is given itself or by name."""
+    names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
+    return any(
+        kind in names if isinstance(kind, str) else isinstance(error, kind) for kind in kinds
+    )
 
 
 def _check_signature(plan: _Plan, args: Sequence[Any], kwargs: dict[str, Any]) -> None:

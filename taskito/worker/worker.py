@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskito.backends.base import Backend
-from taskito.backends.params import Rate, TaskLimit, WorkerRegistration
+from taskito.backends.params import DeadLetterLimit, Rate, TaskLimit, WorkerRegistration
 from taskito.config import check_seconds, parse_rate_limit, to_milliseconds
 from taskito.exceptions import WorkerError
 from taskito.middleware import Middleware
@@ -160,6 +160,7 @@ class Worker:
         return self._dispatcher.statistics()
 
     def _registration(self) -> WorkerRegistration:
+        ttl = self.config.dead_letter_ttl
         return WorkerRegistration(
             id=self.id,
             pid=os.getpid(),
@@ -168,6 +169,10 @@ class Worker:
             tasks=tuple(self._known),
             lease_ms=to_milliseconds(self.config.lease),
             concurrency=self.config.concurrency,
+            dead_letters=DeadLetterLimit(
+                ttl_ms=None if ttl is None else to_milliseconds(ttl),
+                most=self.config.max_dead_letters,
+            ),
             limits=tuple(
                 _limit(name, task.options)
                 for name, task in self._known.items()

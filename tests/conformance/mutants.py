@@ -758,3 +758,90 @@ class LeaksTheSlotsOfLostWorkers(MemoryBackend):
 class ForgetsWhatIsClaimedDuringAPause(MemoryBackend):
     def unstarted(self, queue):
         return [] if queue in self.paused() else super().unstarted(queue)
+
+
+# Locks and dead letters -------------------------------------------------------------------------
+
+
+@fails("test_a_lock_is_held_until_its_time_is_over_and_no_longer")
+class StealsALockBeforeItsTimeIsOver(MemoryBackend):
+    def acquire_lock(self, request):
+        held = self._opened().locks.get(request.name)
+        if held is not None and held.deadline_ms - self._opened().clock.steady_ms() < 1_000:
+            del self._opened().locks[request.name]
+        return super().acquire_lock(request)
+
+
+@fails("test_tokens_of_locks_and_leases_only_grow")
+class GivesALockTheTokenOfItsLastHolder(MemoryBackend):
+    def release_lock(self, name, token):
+        released = super().release_lock(name, token)
+        self._opened().last_token = token - 1
+        return released
+
+
+@fails("test_a_lock_is_released_by_its_holder_only")
+class ReleasesALockForAnybody(MemoryBackend):
+    def release_lock(self, name, token):
+        held = self._opened().locks.get(name)
+        return super().release_lock(name, token if held is None else held.token)
+
+
+@fails("test_an_earlier_holder_can_do_nothing")
+class ExtendsALockForAnEarlierHolder(MemoryBackend):
+    def extend_locks(self, leases):
+        held = self._opened().locks
+        return super().extend_locks(
+            [replace(lease, token=held[lease.name].token) for lease in leases]
+        )
+
+
+@fails("test_a_clock_that_is_set_changes_no_lock")
+class KeepsLocksOnTheWallClock(Patched):
+    def patch(self, store):
+        store.clock = _WallAsSteady(store.clock)
+
+
+class _WallAsSteady:
+    def __init__(self, clock):
+        self.wall_ms = self.steady_ms = clock.wall_ms
+
+
+@fails("test_a_job_that_was_given_back_unstarted_has_its_key_again")
+class ForgetsAKeyThatEndedWithAClaim(Patched):
+    def patch(self, store):
+        move = store.move
+
+        def move_without_key(job, event, **changes):
+            move(job, event, **changes)
+            if event == "release" and job.spec.unique_until_start:
+                store.unique_keys.pop(job.spec.unique_key, None)
+
+        store.move = move_without_key
+
+
+@fails("test_a_key_until_the_start_is_free_from_the_claim_on")
+class HoldsEveryKeyUntilTheEnd(MemoryBackend):
+    def enqueue(self, jobs):
+        return super().enqueue([replace(job, unique_until_start=False) for job in jobs])
+
+
+@fails("test_the_newest_are_kept_in_steps_of_the_budget")
+class DeletesAllSurplusDeadLettersAtOnce(MemoryBackend):
+    def maintain(self, budget):
+        return super().maintain(max(budget, 100))
+
+
+@fails("test_who_ended_first_goes_first_whenever_it_was_enqueued")
+class DeletesTheDeadLettersThatWereEnqueuedFirst(Patched):
+    def patch(self, store):
+        finished = store.finished
+
+        class BySequence(dict):
+            def values(self):
+                jobs = sorted(super().values(), key=lambda job: job.sequence)
+                for number, job in enumerate(jobs):
+                    job.finished_ms = number
+                return jobs
+
+        store.finished = BySequence(finished)

@@ -163,6 +163,8 @@ class DirectoryBackend(Backend):
     def register(self, worker: params.WorkerRegistration) -> None:
         """Announce a worker; see ``Backend.register``."""
         check_worker(worker)
+        if worker.dead_letters != params.DeadLetterLimit():
+            self.capabilities.require("dead_letter_limits", "a limit of dead letters", self.name)
         if worker.limits:
             self.capabilities.require("limits", "a limit of a task", self.name)
         with self._atom() as image:

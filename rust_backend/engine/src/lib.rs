@@ -7,6 +7,7 @@
 //! - [`sqlite`]: the default store.
 //! - [`dispatcher`]: one per worker; decides, in a pure state machine, what is claimed, started,
 //!   renewed and settled.
+//! - [`lock_keeper`]: extends the named locks of a process.
 //! - [`platform`]: what differs between operating systems, and all `unsafe` code.
 
 pub mod clock;
@@ -14,6 +15,7 @@ pub mod dispatcher;
 pub mod error;
 mod failpoint;
 pub mod id;
+pub mod lock_keeper;
 pub mod model;
 #[doc(hidden)]
 pub mod platform;

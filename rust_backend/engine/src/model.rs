@@ -48,6 +48,8 @@ pub struct NewJob {
     pub result_ttl_ms: Option<i64>,
     /// Held until the job reaches a final state.
     pub unique_key: Option<String>,
+    /// Free the unique key when an attempt is claimed, not at the end.
+    pub unique_until_start: bool,
     /// Held until the job is purged.
     pub idempotency_key: Option<String>,
     /// What the task's limit of jobs at a time is counted by.
@@ -141,6 +143,8 @@ pub struct WorkerRegistration {
     pub concurrency: usize,
     /// The limits of its tasks; a task without an entry has none.
     pub limits: Vec<TaskLimit>,
+    /// How many dead letters are kept; the last worker that started counts.
+    pub dead_letters: DeadLetterLimit,
 }
 
 /// A claim on a running job: the pair that every write on behalf of an attempt carries.
@@ -347,6 +351,47 @@ pub struct JobRecord {
     pub dependencies: Vec<JobId>,
     pub dependents: Vec<JobId>,
     pub errors: Vec<ErrorRecord>,
+}
+
+/// Who wants a named lock, and for how long without an extension.
+#[derive(Debug, Clone)]
+pub struct LockRequest {
+    pub name: String,
+    pub owner: String,
+    pub ttl_ms: i64,
+}
+
+/// What a request for a lock came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LockAnswer {
+    /// `None`: somebody else holds it.
+    pub token: Option<i64>,
+    /// How long the present holder has it without an extension.
+    pub expires_in_ms: i64,
+}
+
+/// A lock that is held, and how long an extension lasts.
+#[derive(Debug, Clone)]
+pub struct LockLease {
+    pub name: String,
+    pub token: i64,
+    pub ttl_ms: i64,
+}
+
+/// A lock that somebody holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockRecord {
+    pub name: String,
+    pub token: i64,
+    pub owner: String,
+    pub expires_in_ms: i64,
+}
+
+/// How many dead letters of a namespace are kept, and for how long; `None` is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeadLetterLimit {
+    pub ttl_ms: Option<i64>,
+    pub most: Option<i64>,
 }
 
 /// Which jobs a listing wants; newest first.

@@ -3,7 +3,18 @@
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::model::{ExchangeReply, ExchangeRequest, MaintainReply, Settlement, WorkerRegistration};
+use crate::model::{
+    ExchangeReply, ExchangeRequest, LockLease, MaintainReply, Settlement, WorkerRegistration,
+};
+
+/// A place that keeps named locks, as the thread that extends them sees it.
+pub trait LockStore: Send + Sync + 'static {
+    /// Let locks last for their full time from now; false for one whose time is over.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn extend_locks(&self, leases: &[LockLease]) -> Result<Vec<bool>>;
+}
 
 /// A place that keeps jobs. Implementations are shared between threads.
 ///

@@ -12,7 +12,7 @@ use std::path::Path;
 use support::{Bench, job};
 
 /// The statements that may walk a table, and why.
-const MEANT: [(&str, &str); 10] = [
+const MEANT: [(&str, &str); 13] = [
     (
         "SELECT seq, lane FROM job WHERE seq < ?1",
         "a listing walks from the newest job",
@@ -40,6 +40,18 @@ const MEANT: [(&str, &str); 10] = [
     (
         "WHERE running.started_ms IS NULL",
         "only while somebody waits for a pause",
+    ),
+    (
+        "FROM dead_letter_limit",
+        "a row per namespace with such a limit",
+    ),
+    (
+        "SELECT lane, n FROM count WHERE state = ?1",
+        "one row per task, queue and state",
+    ),
+    (
+        "FROM named_lock WHERE deadline_ms <= ?1",
+        "a row per lock, and upkeep is at work anyway",
     ),
     ("FROM worker", "a row per worker process"),
     ("SELECT parent FROM cascade LIMIT 1", "at most a few rows"),

@@ -9,10 +9,12 @@ use std::time::Duration;
 use pyo3::intern;
 use pyo3::prelude::*;
 use taskito_engine::error::{EngineError, Result};
-use taskito_engine::model::{ExchangeReply, ExchangeRequest, MaintainReply, WorkerRegistration};
-use taskito_engine::store::Store;
+use taskito_engine::model::{
+    ExchangeReply, ExchangeRequest, LockLease, MaintainReply, WorkerRegistration,
+};
+use taskito_engine::store::{LockStore, Store};
 
-use crate::convert::build::ToPython;
+use crate::convert::build::{ToPython, tuple};
 use crate::convert::field::Value;
 use crate::convert::{exchange_reply, maintain_reply};
 use crate::errors;
@@ -45,6 +47,16 @@ impl PyStore {
                 fatal: true,
                 source: None,
             })
+        })
+    }
+}
+
+impl LockStore for PyStore {
+    fn extend_locks(&self, leases: &[LockLease]) -> Result<Vec<bool>> {
+        self.call(None, |backend| {
+            let py = backend.py();
+            let leases = tuple(py, leases)?;
+            Vec::read(&backend.call_method1(intern!(py, "extend_locks"), (leases,))?)
         })
     }
 }

@@ -5,6 +5,7 @@
 //! - [`gil`]: the one door through which an operation leaves the interpreter.
 //! - [`sqlite_store`], [`dispatcher`]: the engine's two objects. [`slot`], [`run`], [`report`],
 //!   [`notice`], [`policy`] belong to the dispatcher.
+//! - [`lock_keeper`]: the thread that extends the locks of a process.
 //! - [`bridge`]: a backend written in Python, as the dispatcher sees it.
 //!
 //! Importing the module starts no thread and opens nothing, so a process may import it and fork.
@@ -16,6 +17,7 @@ mod dispatcher;
 mod errors;
 mod gil;
 mod job_id;
+mod lock_keeper;
 mod notice;
 mod policy;
 mod report;
@@ -37,6 +39,8 @@ mod _core {
     use crate::dispatcher::Dispatcher;
     #[pymodule_export]
     use crate::job_id::new_job_id;
+    #[pymodule_export]
+    use crate::lock_keeper::LockKeeper;
     #[pymodule_export]
     use crate::notice::Notice;
     #[pymodule_export]

@@ -11,13 +11,13 @@ use taskito_engine::clock::{Clock, SystemClock};
 use taskito_engine::id::JobId;
 use taskito_engine::model::{Cancelled, Rate};
 use taskito_engine::sqlite::{Durability, SqliteOptions, SqliteStore as EngineStore};
-use taskito_engine::store::Store;
+use taskito_engine::store::{LockStore, Store};
 
 use crate::clock::VirtualClock;
 use crate::convert::build::{ToPython, all};
 use crate::convert::field::{Place, Value};
 use crate::convert::ids::AskedIds;
-use crate::convert::{exchange_reply, exchange_request, lease, new_job, requests, worker};
+use crate::convert::{exchange_reply, exchange_request, lease, locks, new_job, requests, worker};
 use crate::errors;
 use crate::gil::{self, Detached};
 
@@ -31,6 +31,11 @@ pub(crate) struct SqliteStore {
 }
 
 impl SqliteStore {
+    /// The engine's store, for the keeper of locks.
+    pub(crate) fn lock_store(&self) -> Arc<dyn LockStore> {
+        Arc::<EngineStore>::clone(&self.store)
+    }
+
     /// The engine's store, for the dispatcher.
     pub(crate) fn engine_store(&self) -> Arc<dyn Store> {
         Arc::<EngineStore>::clone(&self.store)
@@ -232,6 +237,32 @@ impl SqliteStore {
     /// Return the limits in force, by kind and name.
     fn limits<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
         all(py, &gil::detached(py, || self.store.limits())?)
+    }
+
+    /// Take a named lock if nobody holds it.
+    fn acquire_lock<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let request = locks::read_request(request)?;
+        gil::detached(py, || self.store.acquire_lock(&request))?.to_python(py)
+    }
+
+    /// Let locks last for their full time from now; False for one whose time is over.
+    fn extend_locks(&self, py: Python<'_>, leases: &Bound<'_, PyAny>) -> PyResult<Vec<bool>> {
+        let leases = locks::read_leases(leases)?;
+        gil::detached(py, || self.store.extend_locks(&leases))
+    }
+
+    /// Free a named lock; False if its time was over before.
+    fn release_lock(&self, py: Python<'_>, name: &str, token: i64) -> PyResult<bool> {
+        gil::detached(py, || self.store.release_lock(name, token))
+    }
+
+    /// Return the named locks that are held, by name.
+    fn locks<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        all(py, &gil::detached(py, || self.store.locks())?)
     }
 
     /// Let no job of this queue be claimed until ``resume``.

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from taskito.backends import params
 from taskito.backends.base import Backend, BackendOptions
 from taskito.backends.capabilities import Capabilities, Liveness
-from taskito.backends.memory import control, inspection, limits
+from taskito.backends.memory import control, dead_letters, inspection, limits, locks
 from taskito.backends.memory.enqueue import enqueue, replay
 from taskito.backends.memory.exchange import exchange
 from taskito.backends.memory.maintain import give_back, maintain
@@ -51,9 +51,11 @@ class MemoryBackend(Backend):
         dependencies=True,
         given_ids=True,
         limits=True,
+        locks=True,
         progress_log=True,
         pauses=True,
         replay=True,
+        dead_letter_limits=True,
         virtual_time=True,
         liveness=Liveness.LEASE,
     )
@@ -114,6 +116,7 @@ class MemoryBackend(Backend):
             present = Worker(registration=worker, started_ms=store.clock.wall_ms())
             store.workers[worker.id] = present
             limits.announce(store, present)
+            dead_letters.announce(store, worker.dead_letters)
 
     def unregister(self, worker: str) -> None:
         """Take a worker away; see ``Backend.unregister``."""
@@ -207,6 +210,26 @@ class MemoryBackend(Backend):
         """Return the limits in force; see ``Backend.limits``."""
         with self._atom() as store:
             return limits.records(store)
+
+    def acquire_lock(self, request: params.LockRequest) -> params.LockAnswer:
+        """Take a named lock; see ``Backend.acquire_lock``."""
+        with self._atom() as store:
+            return locks.acquire(store, request)
+
+    def extend_locks(self, leases: Sequence[params.LockLease]) -> builtins.list[bool]:
+        """Extend locks; see ``Backend.extend_locks``."""
+        with self._atom() as store:
+            return locks.extend(store, leases)
+
+    def release_lock(self, name: str, token: int) -> bool:
+        """Free a lock; see ``Backend.release_lock``."""
+        with self._atom() as store:
+            return locks.release(store, name, token)
+
+    def locks(self) -> builtins.list[params.LockRecord]:
+        """Return the locks that are held; see ``Backend.locks``."""
+        with self._atom() as store:
+            return locks.records(store)
 
     def set_progress(self, id: str, token: int | None, percent: int) -> bool:
         """Store the progress of a running job; see ``Backend.set_progress``."""

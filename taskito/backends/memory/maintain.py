@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 
 from taskito.backends import params
-from taskito.backends.memory import limits
+from taskito.backends.memory import dead_letters, limits, locks
 from taskito.backends.memory.exchange import release
 from taskito.backends.memory.job import Job
 from taskito.backends.memory.store import EXPIRED, Store
@@ -23,6 +23,8 @@ def maintain(store: Store, budget: int) -> params.MaintainReply:
     expired = _expire(store, budget)
     promoted = store.promote(budget)
     pruned = _prune(store, budget)
+    pruned += dead_letters.prune(store, budget - pruned)
+    locks.forget_expired(store)
     return params.MaintainReply(
         promoted=promoted,
         rescued=rescued,
@@ -126,6 +128,8 @@ def _next_due_ms(store: Store) -> int | None:
         for at_ms in (store.first_due(), store.first_expiry(), store.first_retention_end())
         if at_ms is not None
     ]
+    if (wait_ms := dead_letters.next_due_ms(store)) is not None:
+        waits.append(wait_ms)
     if (end_ms := store.first_lease_end()) is not None:
         waits.append(end_ms - steady)
     return max(0, min(waits)) if waits else None

@@ -26,7 +26,7 @@ from taskito.backends.params import JobState, Why
 from taskito.backends.transitions import next_state
 from taskito.exceptions import QueueClosedError
 
-__all__ = ["EXPIRED", "Lane", "Store", "Worker", "inherited_reason"]
+__all__ = ["EXPIRED", "HeldLock", "Lane", "Store", "Worker", "inherited_reason"]
 
 EXPIRED = "expired"
 """The reason of a job that was not started in time."""
@@ -53,6 +53,15 @@ class Worker:
     fallen: dict[str, bool] | None = None
 
 
+@dataclass(slots=True)
+class HeldLock:
+    """A lock and who holds it, until ``deadline_ms`` of steady time."""
+
+    token: int
+    owner: str
+    deadline_ms: int
+
+
 class Store:
     """Jobs, workers and keys of one namespace.
 
@@ -71,6 +80,7 @@ class Store:
         self.workers: dict[str, Worker] = {}
         self.paused: set[str] = set()
         self.limits: dict[tuple[params.LimitKind, str], Limit] = {}
+        self.locks: dict[str, HeldLock] = {}
         self.unique_keys: dict[str, str] = {}
         self.idempotency_keys: dict[str, str] = {}
         self.counts: Counter[tuple[str, str, JobState, bool]] = Counter()
@@ -81,6 +91,7 @@ class Store:
         self.expiries: list[tuple[int, int, int, Job]] = []
         self.leases: list[tuple[int, int, Job]] = []
         self.retention: list[tuple[int, int, Job]] = []
+        self.dead_letter_limit = params.DeadLetterLimit()
         self.last_sequence = 0
         self.last_token = 0
         self.changes = 0
@@ -165,6 +176,9 @@ class Store:
         if job.state is JobState.RUNNING:
             self._take_from_worker(job)
             self._watch_expiry(job)
+            if event == "release" and job.spec.unique_key is not None and not job.ever_started:
+                # Only a key that ended with the claim can be free here.
+                self.unique_keys.setdefault(job.spec.unique_key, job.id)
         job.state = state
         job.why = why
         if due_ms is not None:
@@ -211,6 +225,8 @@ class Store:
         job.worker = worker.registration.id
         job.started = False
         self.move(job, "claim")
+        if job.spec.unique_until_start:
+            self._free_unique_key(job)
         worker.running[job.id] = job
         self.extend_lease(job, worker)
         heapq.heappush(self.leases, (job.lease_end_ms, job.token, job))
@@ -305,10 +321,14 @@ class Store:
         job.reason = reason
         job.suspect = False
         self._count(job, 1)
+        self._free_unique_key(job)
+        self._retire(job)
+
+    def _free_unique_key(self, job: Job) -> None:
+        """Free the key if the job still holds it; another one may have it by now."""
         key = job.spec.unique_key
         if key is not None and self.unique_keys.get(key) == job.id:
             del self.unique_keys[key]
-        self._retire(job)
 
     def _retire(self, job: Job) -> None:
         """Put a final job where finished jobs are kept."""

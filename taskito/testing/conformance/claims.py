@@ -29,6 +29,7 @@ class ExchangeCheck:
         """Note a worker that the store has accepted."""
         self.model.workers[registration.id] = ModelWorker(registration=registration)
         self.model.allowances.announce(registration)
+        self.model.dead_letter_limit = registration.dead_letters
 
     def run(self, request: params.ExchangeRequest) -> params.ExchangeReply:
         """Make one exchange and check everything in its reply."""

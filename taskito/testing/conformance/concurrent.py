@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -78,6 +79,24 @@ class ConcurrentStage(Topic):
             with players(made):
                 answers = [player.end() for player in made]
             _check_race(backend, answers)
+
+    @needs("locks", "cross_process")
+    def test_a_lock_raced_by_processes_has_one_holder_at_a_time(
+        self, elsewhere: BackendFactory
+    ) -> None:
+        options = BackendOptions(namespace=fresh_namespace())
+        with elsewhere(options) as backend:
+            made = [Player(race_for_lock, elsewhere, options.namespace) for _ in range(RACERS)]
+            with players(made):
+                held = [one for player in made for one in player.end()]
+            assert list(backend.locks()) == []
+        rounds = RACERS * _rounds()
+        assert len(held) == rounds, f"{len(held)} holdings of {rounds}"
+        held.sort()
+        tokens = [token for _, _, token in held]
+        assert tokens == sorted(set(tokens)), "tokens do not grow with time"
+        for (_, released, _), (taken, _, _) in itertools.pairwise(held):
+            assert released <= taken, "two held the lock at a time"
 
     def test_every_thread_may_use_every_operation(self, backend: Backend) -> None:
         """Inspection beside writing sees whole batches only."""
@@ -299,6 +318,35 @@ def race_for_keys(
         ready()
         for key in _keys():
             tell(_enqueue_key(backend, key, number))
+
+
+def race_for_lock(
+    factory: BackendFactory,
+    tell: Callable[[Any], None],
+    ready: Callable[[], None],
+    namespace: str,
+) -> None:
+    """Take a lock again and again, and tell from when to when it was held, and the token."""
+    deadline = time.monotonic() + PATIENCE
+    with factory(BackendOptions(namespace=namespace)) as backend:
+        ready()
+        for _ in range(_rounds()):
+            request = params.LockRequest(name="raced", owner="racer", ttl_ms=60_000)
+            while (answer := backend.acquire_lock(request)).token is None:
+                assert time.monotonic() < deadline, "the lock was not free in time"
+                backend.wait(0, 0.002)
+                time.sleep(0.001)
+            taken = time.monotonic_ns()
+            backend.extend_locks(
+                [params.LockLease(name="raced", token=answer.token, ttl_ms=60_000)]
+            )
+            released = time.monotonic_ns()
+            assert backend.release_lock("raced", answer.token), "release_lock: it was not held"
+            tell((taken, released, answer.token))
+
+
+def _rounds() -> int:
+    return max(5, current_profile().jobs // 40)
 
 
 # Races for keys ---------------------------------------------------------------------------------

@@ -196,6 +196,9 @@ class KitFixtures:
         return get
 
 
+NO_DEAD_LETTER_LIMIT = params.DeadLetterLimit()
+
+
 def worker_starter(backend: Backend) -> StartWorker:
     """Return what registers a played worker with ``backend``; for stores opened by a check."""
     numbers = itertools.count(1)
@@ -207,6 +210,7 @@ def worker_starter(backend: Backend) -> StartWorker:
         tasks: tuple[str, ...] = ("add",),
         lease_ms: int = 30_000,
         limits: tuple[params.TaskLimit, ...] = (),
+        dead_letters: params.DeadLetterLimit = NO_DEAD_LETTER_LIMIT,
     ) -> PlayedWorker:
         registration = params.WorkerRegistration(
             id=f"{prefix}{next(numbers):08x}",
@@ -217,6 +221,7 @@ def worker_starter(backend: Backend) -> StartWorker:
             lease_ms=lease_ms,
             concurrency=4,
             limits=limits,
+            dead_letters=dead_letters,
         )
         return PlayedWorker(backend, registration)
 

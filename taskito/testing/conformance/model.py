@@ -16,7 +16,7 @@ from taskito.backends.base import Clock
 from taskito.backends.params import FINAL_STATES, ErrorKind, JobState, Verdict, Why
 from taskito.testing.conformance.allowance import Allowances
 
-__all__ = ["WAITING", "Model", "ModelError", "ModelJob", "ModelWorker"]
+__all__ = ["WAITING", "Model", "ModelError", "ModelJob", "ModelLock", "ModelWorker"]
 
 WAITING = frozenset({JobState.BLOCKED, JobState.SCHEDULED, JobState.READY})
 
@@ -39,6 +39,7 @@ class ModelJob:
         number: Its place in the order of enqueueing.
         due_ms: When it may start; None where the store decides.
         lease_end_ms: Steady time at which the lease is over.
+        holds_key: Whether it still has its unique key, if it has one and has not ended.
         suspect: Whether it ran beside a crash; None where the seam leaves that open.
         missing: Ids of the dependencies that are not complete.
         blamed: Ids of which its reason names one, if it was cancelled because of a dependency.
@@ -70,6 +71,7 @@ class ModelJob:
     replayed_as: str | None = None
     dependencies: tuple[str, ...] = ()
     missing: set[str] = field(default_factory=set)
+    holds_key: bool = True
     blamed: tuple[str, ...] = ()
     errors: list[ModelError] = field(default_factory=list)
     logs: list[tuple[int, str, str]] = field(default_factory=list)
@@ -87,6 +89,14 @@ class ModelWorker:
     partly_rescued: bool = False
 
 
+@dataclass(slots=True)
+class ModelLock:
+    """A named lock and its holder, until ``deadline_ms`` of steady time."""
+
+    token: int
+    deadline_ms: int
+
+
 class Model:
     """All that a store of one namespace promises to know.
 
@@ -100,6 +110,9 @@ class Model:
         self.workers: dict[str, ModelWorker] = {}
         self.paused: set[str] = set()
         self.allowances = Allowances(self)
+        self.dead_letter_limit = params.DeadLetterLimit()
+        self.locks: dict[str, ModelLock] = {}
+        self.last_lock_token = 0
         self.enqueued = 0
 
     def in_state(self, *states: JobState) -> Iterator[ModelJob]:
@@ -121,12 +134,23 @@ class Model:
             or (
                 spec.unique_key is not None
                 and spec.unique_key == job.spec.unique_key
+                and job.holds_key
                 and job.state not in FINAL_STATES
             )
             or (
                 spec.idempotency_key is not None
                 and spec.idempotency_key == job.spec.idempotency_key
             )
+        }
+
+    def holders_of_key(self, job: ModelJob) -> set[str]:
+        """Return who holds the unique key of a job now."""
+        return {
+            other.id
+            for other in self.jobs.values()
+            if other.spec.unique_key == job.spec.unique_key
+            and other.holds_key
+            and other.state not in FINAL_STATES
         }
 
     def add(self, id: str, spec: params.NewJob, dependencies: tuple[str, ...]) -> ModelJob:
@@ -168,6 +192,7 @@ class Model:
             expires_in_ms=None,
             expires_at_ms=None,
             unique_key=None,
+            unique_until_start=False,
             idempotency_key=None,
             depends_on=(),
         )
@@ -216,6 +241,8 @@ class Model:
         job.state, job.why = JobState.RUNNING, None
         job.token, job.worker, job.started = token, worker, False
         job.progress = None
+        if job.spec.unique_until_start:
+            job.holds_key = False
         self.allowances.take(job)
         self.renew(job)
 
@@ -280,6 +307,8 @@ class Model:
             self.end(job, JobState.CANCELLED, job.cancel_reason)
         else:
             job.state, job.started = JobState.READY, False
+            if not job.ever_started and not self.holders_of_key(job):
+                job.holds_key = True
 
     def crash(self, job: ModelJob) -> None:
         """Write a crash of the present run, seen by the store, into the history."""
@@ -350,6 +379,27 @@ class Model:
             and job.finished_ms + ttl <= self.clock.wall_ms()
         )
 
+    def surplus(self) -> set[str]:
+        """Return the dead letters beyond the limit, which upkeep may delete."""
+        limit, now = self.dead_letter_limit, self.clock.wall_ms()
+        dead = sorted(self.in_state(JobState.DEAD), key=lambda job: (job.finished_ms, job.number))
+        too_many = 0 if limit.most is None else max(0, len(dead) - limit.most)
+        old = [
+            job
+            for job in dead
+            if limit.ttl_ms is not None and job.finished_ms + limit.ttl_ms <= now
+        ]
+        return {job.id for job in (*dead[:too_many], *old)}
+
+    def is_locked(self, name: str, token: int | None = None) -> bool:
+        """Return whether a lock is held, under this token or at all."""
+        lock = self.locks.get(name)
+        return (
+            lock is not None
+            and lock.deadline_ms > self.clock.steady_ms()
+            and token in (None, lock.token)
+        )
+
     def is_over(self, job: ModelJob) -> bool:
         """Return whether a running job's lease has ended."""
         return job.state is JobState.RUNNING and job.lease_end_ms <= self.clock.steady_ms()
@@ -357,7 +407,8 @@ class Model:
     def waits_ms(self) -> list[int]:
         """Return how long it is until each thing that upkeep has to do by itself."""
         wall, steady = self.clock.wall_ms(), self.clock.steady_ms()
-        waits: list[int] = []
+        waits: list[int] = [0] if self.surplus() else []
+        ttl = self.dead_letter_limit.ttl_ms
         for job in self.jobs.values():
             if job.state is JobState.SCHEDULED and job.due_ms is not None:
                 waits.append(job.due_ms - wall)
@@ -365,6 +416,8 @@ class Model:
                 waits.append(job.expires_ms - wall)
             if job.state in FINAL_STATES and job.spec.result_ttl_ms is not None:
                 waits.append(job.finished_ms + job.spec.result_ttl_ms - wall)
+            if job.state is JobState.DEAD and ttl is not None:
+                waits.append(job.finished_ms + ttl - wall)
             if job.state is JobState.RUNNING:
                 waits.append(job.lease_end_ms - steady)
         return [max(0, wait) for wait in waits]

@@ -72,6 +72,7 @@ class Observer:
     def take_over(self, *, prune: bool) -> Spontaneous:
         """Accept what time alone may have done to the jobs, and tell what it was."""
         done = Spontaneous()
+        surplus = self.model.surplus()
         for job in list(self.model.jobs.values()):
             record = self.records.get(job.id)
             state = None if record is None else record.state
@@ -83,7 +84,8 @@ class Observer:
             if job.id in self.records:
                 continue
             assert prune, f"job {job.id} is lost; it was {job.state}"
-            assert self.model.is_prunable(job), f"job {job.id} is gone; it was {job.state}"
+            may_go = self.model.is_prunable(job) or job.id in surplus
+            assert may_go, f"job {job.id} is gone; it was {job.state}"
             self._forget(job)
             done.pruned.add(job.id)
         return done
@@ -103,6 +105,7 @@ class Observer:
         self._compare_workers()
         self._compare_paused()
         self._compare_limits()
+        self._compare_locks()
         self._before = dict(self.records)
 
     # One job ------------------------------------------------------------------------------------
@@ -262,6 +265,17 @@ class Observer:
                 for row in self.backend.limits()
             }
             assert found == self.model.allowances.records(), "limits"
+
+    def _compare_locks(self) -> None:
+        if self.backend.capabilities.locks:
+            found = {lock.name: (lock.token, lock.expires_in_ms) for lock in self.backend.locks()}
+            now = self.model.clock.steady_ms()
+            expected = {
+                name: (lock.token, lock.deadline_ms - now)
+                for name, lock in self.model.locks.items()
+                if self.model.is_locked(name)
+            }
+            assert found == expected, f"locks: {_difference(expected, found)}"
 
 
 def _ancestors(model: Model, job: ModelJob) -> set[str]:

@@ -63,6 +63,10 @@ class PlayedWorker:
         """Claim the next job, make it a dead letter and return its id."""
         return self.finish(params.OutcomeDead(error=b"no", kind=params.ErrorKind.FAILURE))
 
+    def give_back(self, job: params.ClaimedJob) -> None:
+        """Give a claimed job back that has not started."""
+        self.settle(job.lease, params.OutcomeRelease(), started_ago_ms=None)
+
     def leave(self) -> None:
         """Unregister."""
         self.backend.unregister(self.id)

@@ -12,6 +12,7 @@ from taskito.backends.params import ErrorKind
 from taskito.testing.conformance.model import ModelJob
 
 __all__ = [
+    "DEAD_LETTER_LIMITS",
     "LIMITS",
     "NO_JOB",
     "QUEUES",
@@ -40,6 +41,16 @@ LIMITS = st.builds(
     max_concurrent=st.sampled_from([None, 1, 2]),
 )
 """What a worker may say of a task."""
+DEAD_LETTER_LIMITS = st.sampled_from(
+    [
+        params.DeadLetterLimit(),
+        params.DeadLetterLimit(),
+        params.DeadLetterLimit(most=1),
+        params.DeadLetterLimit(ttl_ms=5_000),
+        params.DeadLetterLimit(ttl_ms=1_000, most=2),
+    ]
+)
+"""What a worker may say of the dead letters."""
 NO_JOB = "00000000-0000-7000-8000-ffffffffffff"
 GIVEN_IDS = (
     "0189f7ab-5c10-7cc3-98c4-dc0c0c07398f",
@@ -115,6 +126,7 @@ def _item(
     )
     if capabilities.unique:
         fields["unique_key"] = draw(st.sampled_from([None, None, *KEYS]))
+        fields["unique_until_start"] = draw(st.booleans())
         fields["idempotency_key"] = draw(st.sampled_from([None, None, None, *KEYS]))
     if capabilities.limits:
         fields["concurrency_key"] = draw(st.sampled_from([None, None, *KEYS]))

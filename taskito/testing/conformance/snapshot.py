@@ -20,11 +20,12 @@ class Snapshot:
     workers: tuple[params.WorkerRecord, ...]
     paused: tuple[str, ...] = ()
     limits: frozenset[params.LimitRecord] = frozenset()
+    locks: tuple[params.LockRecord, ...] = ()
     logs: dict[str, tuple[params.LogRecord, ...]] = field(default_factory=dict)
 
 
 def observe(backend: Backend) -> Snapshot:
-    """Read all jobs, counts, workers, pauses, limits and log lines."""
+    """Read all jobs, counts, workers, pauses, limits, locks and log lines."""
     capabilities = backend.capabilities
     ids = every_id(backend)
     jobs = tuple(record for record in backend.get(ids) if record is not None)
@@ -37,6 +38,7 @@ def observe(backend: Backend) -> Snapshot:
         workers=tuple(backend.workers()),
         paused=tuple(backend.paused()) if capabilities.pauses else (),
         limits=frozenset(backend.limits()) if capabilities.limits else frozenset(),
+        locks=tuple(backend.locks()) if capabilities.locks else (),
         logs=logs,
     )
 

@@ -37,9 +37,10 @@ from taskito.testing.conformance.fixtures import (
     BackendFactory,
     fresh_namespace,
 )
-from taskito.testing.conformance.model import Model
+from taskito.testing.conformance.model import Model, ModelLock
 from taskito.testing.conformance.observation import Observer
 from taskito.testing.conformance.plays import (
+    DEAD_LETTER_LIMITS,
     LIMITS,
     NO_JOB,
     QUEUES,
@@ -58,6 +59,7 @@ from taskito.testing.conformance.upkeep import MOST_STEPS, PLENTY, UpkeepCheck
 __all__ = ["StatefulStage", "StoreMachine", "run_machine"]
 
 MAX_WORKERS = 4
+LOCKS = ("a", "ß")
 MAX_JOBS = 60
 FEW_JOBS = 12
 A_LONG_TIME_MS = 100 * 86_400_000
@@ -110,6 +112,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.backend.cancel(params.CancelRequest(ids=tuple(every_id(self.backend)), running=True))
         for worker in self.backend.workers():
             self.backend.unregister(worker.id)
+        for lock in self.backend.locks() if self.capabilities.locks else ():
+            self.backend.release_lock(lock.name, lock.token)
         self.backend.purge(params.PurgeRequest(limit=PLENTY))
         left = every_id(self.backend)
         assert left == [], f"jobs that could be neither cancelled nor deleted: {left}"
@@ -122,7 +126,13 @@ class StoreMachine(RuleBasedStateMachine):
     @initialize(data=st.data())
     def begin(self, data: st.DataObject) -> None:
         """Begin with a worker that takes everything, and some jobs."""
-        self.register(queues=None, tasks=list(TASKS), lease_ms=5_000, limits=[])
+        self.register(
+            queues=None,
+            tasks=list(TASKS),
+            lease_ms=5_000,
+            limits=[],
+            dead_letters=params.DeadLetterLimit(),
+        )
         self.enqueue(data=data)
 
     # Producers ----------------------------------------------------------------------------------
@@ -181,6 +191,7 @@ class StoreMachine(RuleBasedStateMachine):
         queues=st.none() | st.lists(st.sampled_from(QUEUES), min_size=1, unique=True),
         tasks=st.lists(st.sampled_from(TASKS), unique=True) | st.just(list(TASKS)),
         lease_ms=st.sampled_from([100, 5_000, 30_000]),
+        dead_letters=DEAD_LETTER_LIMITS,
         limits=st.just([]) | st.lists(LIMITS, max_size=2, unique_by=lambda limit: limit.task),
     )
     def register(
@@ -189,6 +200,7 @@ class StoreMachine(RuleBasedStateMachine):
         tasks: list[str],
         lease_ms: int,
         limits: list[params.TaskLimit],
+        dead_letters: params.DeadLetterLimit,
     ) -> None:
         """Start a worker; what it says of its tasks counts from now on."""
         may_limit = self.capabilities.limits
@@ -201,6 +213,9 @@ class StoreMachine(RuleBasedStateMachine):
             tasks=tuple(tasks),
             lease_ms=lease_ms,
             concurrency=4,
+            dead_letters=dead_letters
+            if self.capabilities.dead_letter_limits
+            else params.DeadLetterLimit(),
             limits=tuple(limit for limit in limits if may_limit and limit.task in tasks),
         )
         self.backend.register(registration)
@@ -475,6 +490,47 @@ class StoreMachine(RuleBasedStateMachine):
         if (job := self.model.jobs.get(lease.id)) is not None:
             lines = [(line.run, line.level, line.message) for line in self.backend.logs(job.id)]
             assert lines == job.logs, f"logs: {lines}, not {job.logs}"
+
+    @precondition(lambda self: self.capabilities.locks)
+    @rule(name=st.sampled_from(LOCKS), ttl_ms=st.sampled_from([1, 5_000, 60_000]))
+    def acquire_lock(self, name: str, ttl_ms: int) -> None:
+        """Ask for a lock, whoever has it."""
+        was_held, now = self.model.is_locked(name), self.clock.steady_ms()
+        request = params.LockRequest(name=name, owner="me", ttl_ms=ttl_ms)
+        answer = self.backend.acquire_lock(request)
+        assert (answer.token is None) == was_held, f"acquire_lock: {answer}"
+        if answer.token is not None:
+            assert answer.token > self.model.last_lock_token, f"token {answer.token} went back"
+            self.model.last_lock_token = answer.token
+            self.model.locks[name] = ModelLock(answer.token, now + ttl_ms)
+        left = self.model.locks[name].deadline_ms - now
+        assert answer.expires_in_ms == left, f"expires_in_ms: {answer.expires_in_ms}, not {left}"
+
+    @precondition(lambda self: self.model.locks)
+    @rule(data=st.data(), old=st.booleans(), ttl_ms=st.sampled_from([1, 5_000, 60_000]))
+    def extend_locks(self, data: st.DataObject, old: bool, ttl_ms: int) -> None:
+        """Extend some locks, perhaps under tokens that nobody has any more."""
+        names = data.draw(subsets(sorted(self.model.locks), 2))
+        leases = [
+            params.LockLease(name=name, token=self.model.locks[name].token - old, ttl_ms=ttl_ms)
+            for name in names
+        ]
+        expected = [self.model.is_locked(lease.name, lease.token) for lease in leases]
+        assert list(self.backend.extend_locks(leases)) == expected, "extend_locks"
+        for lease, held in zip(leases, expected, strict=True):
+            if held:
+                self.model.locks[lease.name].deadline_ms = self.clock.steady_ms() + ttl_ms
+
+    @precondition(lambda self: self.model.locks)
+    @rule(data=st.data(), old=st.booleans())
+    def release_lock(self, data: st.DataObject, old: bool) -> None:
+        """Release a lock, perhaps under a token that nobody has any more."""
+        name = data.draw(st.sampled_from(sorted(self.model.locks)))
+        token = self.model.locks[name].token - old
+        held = self.model.is_locked(name, token)
+        assert self.backend.release_lock(name, token) == held, "release_lock"
+        if held:
+            del self.model.locks[name]
 
     # Afterwards ---------------------------------------------------------------------------------
 

@@ -130,7 +130,8 @@ class UpkeepCheck:
         left = {
             "promoted": any(model.is_due(job) for job in model.jobs.values()),
             "expired": any(model.is_expired(job) for job in model.jobs.values()),
-            "pruned": any(model.is_prunable(job) for job in model.jobs.values()),
+            "pruned": bool(model.surplus())
+            or any(model.is_prunable(job) for job in model.jobs.values()),
             "rescued": bool(over)
             and self.backend.capabilities.liveness is not Liveness.SESSION
             and any(model.is_over(job) for job in model.jobs.values()),

@@ -320,6 +320,8 @@ struct Candidate {
     seq: i64,
     expires_ms: Option<i64>,
     concurrency_key: Option<String>,
+    /// The unique key that ends with this claim.
+    freed_key: Option<String>,
     job: ClaimedJob,
 }
 
@@ -329,17 +331,18 @@ fn load(transaction: &mut Transaction<'_>, lane: i64, rank: i64, seq: i64) -> Ou
         .connection
         .prepare_cached(
             "SELECT id, priority, max_retries, timeout_ms, expires_ms, serializer, metadata, payload,
-                    concurrency_key, detour.due_ms, why, pending, attempt, crashes, suspect, run, started_ms
+                    concurrency_key, iif(unique_until_start, unique_key, NULL), detour.due_ms, why, pending, attempt, crashes, suspect, run, started_ms
              FROM job LEFT JOIN detour ON detour.seq = job.seq WHERE job.seq = ?1",
         )?
         .query_row([seq], |row| {
-            let carried = place::detour(row, 9)?.unwrap_or_default();
+            let carried = place::detour(row, 10)?.unwrap_or_default();
             Ok(Candidate {
                 lane,
                 rank,
                 seq,
                 expires_ms: row.get::<_, Option<i64>>(4)?.filter(|_| !carried.has_run()),
                 concurrency_key: row.get(8)?,
+                freed_key: row.get(9)?,
                 job: ClaimedJob {
                     lease: Lease { id: JobId(row.get(0)?), token: 0 },
                     task: name.task,
@@ -375,6 +378,9 @@ fn take(
             .connection
             .prepare_cached("DELETE FROM ready WHERE lane = ?1 AND rank = ?2 AND seq = ?3")?
             .execute([candidate.lane, candidate.rank, candidate.seq])?;
+    }
+    if let Some(unique_key) = &candidate.freed_key {
+        transaction.free_key(candidate.lane, candidate.seq, unique_key)?;
     }
     let connection = transaction.connection;
     connection

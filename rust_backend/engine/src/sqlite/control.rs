@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::dead_letters;
 use super::failure::Outcome;
 use super::finish::Ending;
 use super::lanes::Lanes;
@@ -146,6 +147,9 @@ pub(super) fn delete(transaction: &mut Transaction<'_>, seq: i64) -> Outcome<boo
         .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     drop_timers(connection, seq, finished_ms)?;
     let namespace = transaction.lane_name(lane)?.namespace;
+    if state == final_code(State::Dead) {
+        dead_letters::forget(transaction, namespace, finished_ms, seq)?;
+    }
     if let Some(value) = idempotency_key {
         connection
             .prepare_cached(
@@ -241,7 +245,7 @@ fn replay_one(
     connection
         .prepare_cached(
             "INSERT INTO job SELECT ?2, ?3, lane, priority, ?4, ?4, 0, max_retries, max_crashes,
-                    timeout_ms, NULL, result_ttl_ms, NULL, NULL, concurrency_key, id, serializer, metadata,
+                    timeout_ms, NULL, result_ttl_ms, NULL, 0, NULL, concurrency_key, id, serializer, metadata,
                     payload
              FROM job WHERE seq = ?1",
         )?

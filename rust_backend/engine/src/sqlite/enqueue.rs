@@ -397,7 +397,7 @@ fn store(
     connection
         .prepare_cached(
             "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14,
-                                     ?15, NULL, ?16, ?17, ?18)",
+                                     ?15, ?16, NULL, ?17, ?18, ?19)",
         )?
         .execute(params![
             seq,
@@ -413,6 +413,7 @@ fn store(
             expires_ms,
             job.result_ttl_ms,
             job.unique_key,
+            job.unique_until_start,
             job.idempotency_key,
             job.concurrency_key,
             job.serializer,
@@ -437,6 +438,7 @@ fn store(
         expires_ms,
         result_ttl_ms: job.result_ttl_ms,
         unique_key: job.unique_key.clone(),
+        unique_until_start: job.unique_until_start,
         concurrency_key: job.concurrency_key.clone(),
         detour: None,
     };
@@ -448,27 +450,38 @@ fn store(
             cancelled: true,
         });
     }
-    if let Some(expires_ms) = expires_ms {
-        transaction.set_timer(timer::EXPIRE, expires_ms, seq)?;
-    }
-    if family.pending > 0 {
-        let detour = Detour {
-            due_ms,
-            pending: family.pending,
-            ..Detour::default()
-        };
-        transaction.set_detour(seq, &detour)?;
-        transaction.count(lane, code::BLOCKED, 1);
-    } else if due_ms > now_ms {
-        transaction.make_scheduled(seq, lane, due_ms, Why::Delay)?;
-    } else {
-        transaction.make_ready(&body, due_ms)?;
-    }
+    place_new(transaction, &body, family.pending, now_ms)?;
     Ok(Written {
         seq,
         id,
         cancelled: false,
     })
+}
+
+/// Put a new job where it waits.
+fn place_new(
+    transaction: &mut Transaction<'_>,
+    body: &Body,
+    pending: i64,
+    now_ms: i64,
+) -> Outcome<()> {
+    if let Some(expires_ms) = body.expires_ms {
+        transaction.set_timer(timer::EXPIRE, expires_ms, body.seq)?;
+    }
+    if pending > 0 {
+        let detour = Detour {
+            due_ms: body.due_ms,
+            pending,
+            ..Detour::default()
+        };
+        transaction.set_detour(body.seq, &detour)?;
+        transaction.count(body.lane, code::BLOCKED, 1);
+        Ok(())
+    } else if body.due_ms > now_ms {
+        transaction.make_scheduled(body.seq, body.lane, body.due_ms, Why::Delay)
+    } else {
+        transaction.make_ready(body, body.due_ms)
+    }
 }
 
 fn write_keys(

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use rusqlite::params;
 
+use super::dead_letters;
 use super::failure::Outcome;
 use super::place::{self, Body, Detour, Place, final_code};
 use super::schema::{code, key, timer};
@@ -82,7 +83,10 @@ impl Transaction<'_> {
             self.drop_detour(body.seq)?;
         }
         if let Some(unique_key) = &body.unique_key {
-            self.free_key(body, unique_key)?;
+            self.free_key(body.lane, body.seq, unique_key)?;
+        }
+        if ending.state == State::Dead {
+            dead_letters::note(self, body, ending.now_ms)?;
         }
         if let Some(ttl) = body.result_ttl_ms {
             self.set_timer(timer::PRUNE, ending.now_ms.saturating_add(ttl), body.seq)?;
@@ -92,12 +96,21 @@ impl Transaction<'_> {
     }
 
     /// Free the key only if this job still holds it.
-    fn free_key(&mut self, body: &Body, unique_key: &str) -> Outcome<()> {
-        let namespace = self.lane_name(body.lane)?.namespace;
+    pub(super) fn free_key(&mut self, lane: i64, seq: i64, unique_key: &str) -> Outcome<()> {
+        let namespace = self.lane_name(lane)?.namespace;
         self.connection
             .prepare_cached(
                 "DELETE FROM held_key WHERE namespace = ?1 AND kind = ?2 AND key = ?3 AND seq = ?4",
             )?
+            .execute(params![namespace, key::UNIQUE, unique_key, seq])?;
+        Ok(())
+    }
+
+    /// Let a job that was given back unstarted have its key again, unless another one has it now.
+    pub(super) fn take_key_again(&mut self, body: &Body, unique_key: &str) -> Outcome<()> {
+        let namespace = self.lane_name(body.lane)?.namespace;
+        self.connection
+            .prepare_cached("INSERT OR IGNORE INTO held_key VALUES (?1, ?2, ?3, ?4)")?
             .execute(params![namespace, key::UNIQUE, unique_key, body.seq])?;
         Ok(())
     }

@@ -8,6 +8,7 @@
 //! | `place`, `finish` | where a job stands; its end and what follows from it |
 //! | `enqueue`, `exchange`, `claim`, `settle` | the hot path |
 //! | `limits`, `keyed` | what may run at a time, and how often |
+//! | `locks`, `dead_letters` | named locks; how many dead letters are kept |
 //! | `upkeep`, `control`, `inspect` | time and dead workers; requests; reading |
 //! | `changes`, `checkpoint` | wake-ups; the write-ahead log |
 //! | `costs` | how much work was done, for tests |
@@ -18,6 +19,7 @@ mod claim;
 mod commit;
 mod control;
 mod costs;
+mod dead_letters;
 mod enqueue;
 mod exchange;
 mod failure;
@@ -27,6 +29,7 @@ mod inspect;
 mod keyed;
 mod lanes;
 mod limits;
+mod locks;
 mod opening;
 mod place;
 mod random;
@@ -55,11 +58,11 @@ use crate::error::{EngineError, Result};
 use crate::id::JobId;
 use crate::model::{
     Cancelled, Count, Enqueued, ExchangeReply, ExchangeRequest, JobRecord, Lease, LimitRecord,
-    ListRequest, LogRecord, MaintainReply, NewJob, Page, PurgeRequest, Rate, ReplayRequest,
-    Settlement, WorkerRecord, WorkerRegistration,
+    ListRequest, LockAnswer, LockLease, LockRecord, LockRequest, LogRecord, MaintainReply, NewJob,
+    Page, PurgeRequest, Rate, ReplayRequest, Settlement, WorkerRecord, WorkerRegistration,
 };
 use crate::platform::{self, Liveness, LivenessFile, PathRules};
-use crate::store::Store;
+use crate::store::{LockStore, Store};
 
 /// The version of the bundled SQLite.
 #[must_use]
@@ -365,6 +368,52 @@ impl SqliteStore {
         )
     }
 
+    /// Take a named lock if nobody holds it.
+    ///
+    /// # Errors
+    /// The request is invalid, or the store cannot be written.
+    pub fn acquire_lock(&self, request: &LockRequest) -> Result<LockAnswer> {
+        locks::validate(request)?;
+        let steady_ms = self.clock.steady_ms();
+        let held = self.read(|connection, _| {
+            locks::held_for(connection, &self.namespace, &request.name, steady_ms)
+        })?;
+        if let Some(expires_in_ms) = held {
+            return Ok(LockAnswer {
+                token: None,
+                expires_in_ms,
+            });
+        }
+        let namespace = self.namespace.clone();
+        let clock = Arc::clone(&self.clock);
+        let request = request.clone();
+        self.write(1, self.acknowledged(), move |transaction| {
+            locks::acquire(transaction, &namespace, &request, clock.steady_ms())
+        })
+    }
+
+    /// Free a named lock; false if its time was over before.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn release_lock(&self, name: &str, token: i64) -> Result<bool> {
+        let namespace = self.namespace.clone();
+        let clock = Arc::clone(&self.clock);
+        let name = name.to_owned();
+        self.write(1, self.acknowledged(), move |transaction| {
+            locks::release(transaction, &namespace, &name, token, clock.steady_ms())
+        })
+    }
+
+    /// The named locks that are held, by name.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn locks(&self) -> Result<Vec<LockRecord>> {
+        let steady_ms = self.clock.steady_ms();
+        self.read(|connection, _| locks::list(connection, &self.namespace, steady_ms))
+    }
+
     /// Let no job of a queue be claimed until `resume`.
     ///
     /// # Errors
@@ -539,6 +588,20 @@ impl SqliteStore {
         } else {
             Ok(())
         }
+    }
+}
+
+impl LockStore for SqliteStore {
+    fn extend_locks(&self, leases: &[LockLease]) -> Result<Vec<bool>> {
+        for lease in leases {
+            locks::validate_ttl(lease.ttl_ms)?;
+        }
+        let namespace = self.namespace.clone();
+        let clock = Arc::clone(&self.clock);
+        let leases = leases.to_vec();
+        self.write(leases.len(), self.unacknowledged(), move |transaction| {
+            locks::extend(transaction, &namespace, &leases, clock.steady_ms())
+        })
     }
 }
 

@@ -184,6 +184,7 @@ fn begin_epoch(connection: &Connection) -> Outcome<()> {
             [schema::counter::TOKEN],
         )?;
         connection.execute("UPDATE running SET deadline_ms = 0", [])?;
+        connection.execute("DELETE FROM named_lock", [])?;
     }
     Ok(())
 }

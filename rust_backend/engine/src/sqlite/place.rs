@@ -59,6 +59,7 @@ pub(super) struct Body {
     pub(super) expires_ms: Option<i64>,
     pub(super) result_ttl_ms: Option<i64>,
     pub(super) unique_key: Option<String>,
+    pub(super) unique_until_start: bool,
     pub(super) concurrency_key: Option<String>,
     pub(super) detour: Option<Detour>,
 }
@@ -72,6 +73,13 @@ impl Body {
         } else {
             i64::MIN
         }
+    }
+
+    /// The unique key, if it is held only until an attempt is claimed.
+    pub(super) fn unique_key_until_start(&self) -> Option<&str> {
+        self.unique_key
+            .as_deref()
+            .filter(|_| self.unique_until_start)
     }
 
     /// When the job may start.
@@ -168,7 +176,7 @@ pub(super) fn body(connection: &Connection, seq: i64) -> rusqlite::Result<Option
     connection
         .prepare_cached(
             "SELECT job.id, lane, priority, job.due_ms, delay_ms, max_crashes, result_ttl_ms,
-                    unique_key, expires_ms, created_ms, concurrency_key,
+                    unique_key, expires_ms, created_ms, concurrency_key, unique_until_start,
                     detour.due_ms, why, pending, attempt, crashes, suspect, run, started_ms
              FROM job LEFT JOIN detour ON detour.seq = job.seq WHERE job.seq = ?1",
         )?
@@ -186,7 +194,8 @@ pub(super) fn body(connection: &Connection, seq: i64) -> rusqlite::Result<Option
                 expires_ms: row.get(8)?,
                 created_ms: row.get(9)?,
                 concurrency_key: row.get(10)?,
-                detour: detour(row, 11)?,
+                unique_until_start: row.get(11)?,
+                detour: detour(row, 12)?,
             })
         })
         .optional()
@@ -289,6 +298,9 @@ impl Transaction<'_> {
     /// Put a job that was claimed back among those that may be claimed, where it was before.
     pub(super) fn make_ready_again(&mut self, body: &Body, carried: Detour) -> Outcome<()> {
         self.set_detour(body.seq, &carried)?;
+        if let Some(unique_key) = body.unique_key_until_start().filter(|_| !carried.has_run()) {
+            self.take_key_again(body, unique_key)?;
+        }
         if let Some(expires_ms) = body.expires_ms.filter(|_| !carried.has_run()) {
             // Its time may have come and gone while it was claimed.
             self.set_timer(timer::EXPIRE, expires_ms, body.seq)?;

@@ -21,7 +21,7 @@ use super::failure::{Failure, Outcome};
 use crate::error::EngineError;
 
 /// The schema that this version reads and writes.
-pub(super) const SCHEMA: i64 = 2;
+pub(super) const SCHEMA: i64 = 3;
 /// `PRAGMA application_id` of every taskito file: "tskt".
 pub(super) const APPLICATION_ID: i64 = 0x7473_6B74;
 
@@ -89,6 +89,7 @@ CREATE TABLE job (
     expires_ms INTEGER,
     result_ttl_ms INTEGER,
     unique_key TEXT,
+    unique_until_start INTEGER NOT NULL,
     idempotency_key TEXT,
     concurrency_key TEXT,
     original BLOB,
@@ -160,6 +161,18 @@ CREATE TABLE held_key (
     namespace INTEGER NOT NULL, kind INTEGER NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL,
     PRIMARY KEY (namespace, kind, key)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE named_lock (
+    namespace INTEGER NOT NULL, name TEXT NOT NULL, token INTEGER NOT NULL, owner TEXT NOT NULL,
+    deadline_ms INTEGER NOT NULL,
+    PRIMARY KEY (namespace, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE dead_letter (
+    namespace INTEGER NOT NULL, at_ms INTEGER NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (namespace, at_ms, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE dead_letter_limit (
+    namespace INTEGER PRIMARY KEY, ttl_ms INTEGER, most INTEGER
+) STRICT;
 CREATE TABLE given_id (
     namespace INTEGER NOT NULL, id BLOB NOT NULL, seq INTEGER NOT NULL,
     PRIMARY KEY (namespace, id)

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use rusqlite::{OptionalExtension, params};
 
+use super::dead_letters;
+use super::enqueue::TIME_LIMIT;
 use super::failure::{Failure, Outcome};
 use super::limits;
 use super::transaction::Transaction;
@@ -69,6 +71,15 @@ pub(super) fn validate(worker: &WorkerRegistration) -> Result<(), EngineError> {
         let problem = format!("{} is not between 1 and 86400000", worker.lease_ms);
         return Err(EngineError::invalid("lease_ms", problem));
     }
+    for (field, value) in [
+        ("dead_letters: ttl_ms", worker.dead_letters.ttl_ms),
+        ("dead_letters: most", worker.dead_letters.most),
+    ] {
+        if let Some(value) = value.filter(|value| !(0..TIME_LIMIT).contains(value)) {
+            let problem = format!("{value} is not between 0 and {}", TIME_LIMIT - 1);
+            return Err(EngineError::invalid(field, problem));
+        }
+    }
     for limit in &worker.limits {
         if !worker.tasks.contains(&limit.task) {
             let problem = format!("{:?} is not among the tasks of the worker", limit.task);
@@ -130,6 +141,7 @@ pub(super) fn insert(
             now_ms,
         ])?;
     let row = connection.last_insert_rowid();
+    dead_letters::announce(transaction, namespace, worker.dead_letters)?;
     limits::announce(
         transaction,
         namespace,

@@ -86,6 +86,14 @@ impl<'a> Transaction<'a> {
             .collect()
     }
 
+    /// By how much the counts of a state are going to change, by lane.
+    pub(super) fn changed(&self, state: i64) -> impl Iterator<Item = (i64, i64)> {
+        let counts = self.changes.counts.iter();
+        counts
+            .filter(move |((of, _), _)| *of == state)
+            .map(|((_, lane), by)| (*lane, *by))
+    }
+
     /// Wake whoever waits for a change, after the commit.
     pub(super) const fn ring(&mut self) {
         self.changes.rings = true;

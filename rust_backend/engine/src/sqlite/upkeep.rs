@@ -5,10 +5,12 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::claim::EXPIRED;
+use super::dead_letters;
 use super::failure::Outcome;
 use super::finish::{Ending, blame};
 use super::lanes::Lanes;
 use super::limits;
+use super::locks;
 use super::place::{self, Body, Detour, Place};
 use super::schema::{code, timer};
 use super::session;
@@ -53,7 +55,7 @@ pub(super) fn look(
     steady_ms: i64,
 ) -> Outcome<Findings> {
     let workers = registered(connection)?;
-    let next_due_ms = next_due(connection, now_ms, steady_ms)?;
+    let next_due_ms = next_due(connection, lanes, now_ms, steady_ms, &|_| 0)?;
     let cascade: bool =
         connection.query_row("SELECT EXISTS (SELECT 1 FROM cascade)", [], |row| {
             row.get(0)
@@ -88,14 +90,24 @@ pub(super) fn run(
     reply.promoted = promote(transaction, now_ms, budget)?;
     reply.expired = expire(transaction, now_ms, budget)?;
     reply.pruned = prune(transaction, now_ms, budget)?;
+    reply.pruned += dead_letters::prune(transaction, now_ms, budget - reply.pruned)?;
+    locks::forget_expired(transaction, steady_ms, budget)?;
     continue_cascades(transaction, now_ms, budget)?;
-    reply.next_due_ms = next_due(transaction.connection, now_ms, steady_ms)?;
+    let connection = transaction.connection;
+    let uncounted = |namespace| dead_letters::uncounted(transaction, namespace);
+    reply.next_due_ms = next_due(connection, transaction.lanes, now_ms, steady_ms, &uncounted)?;
     Ok(reply)
 }
 
 /// How long until there is something to do: a timer, or the end of a lease.
-fn next_due(connection: &Connection, now_ms: i64, steady_ms: i64) -> Outcome<Option<i64>> {
-    let mut next: Option<i64> = None;
+fn next_due(
+    connection: &Connection,
+    lanes: &Lanes,
+    now_ms: i64,
+    steady_ms: i64,
+    uncounted: &dyn Fn(i64) -> i64,
+) -> Outcome<Option<i64>> {
+    let mut next = dead_letters::next_due(connection, lanes, now_ms, uncounted)?;
     for kind in [timer::PROMOTE, timer::EXPIRE, timer::PRUNE] {
         let left = next_timer(connection, kind)?.map(|at_ms| (at_ms - now_ms).max(0));
         next = next.into_iter().chain(left).min();

@@ -17,8 +17,8 @@ use taskito_engine::dispatcher::{
 use taskito_engine::error::{EngineError, Result};
 use taskito_engine::id::JobId;
 use taskito_engine::model::{
-    ClaimedJob, ExchangeReply, ExchangeRequest, Lease, MaintainReply, Outcome, Verdict,
-    WorkerRegistration,
+    ClaimedJob, DeadLetterLimit, ExchangeReply, ExchangeRequest, Lease, MaintainReply, Outcome,
+    Verdict, WorkerRegistration,
 };
 use taskito_engine::store::Store;
 
@@ -228,6 +228,7 @@ pub fn dispatcher(
         lease_ms: 30_000,
         concurrency,
         limits: Vec::new(),
+        dead_letters: DeadLetterLimit::default(),
     };
     Dispatcher::new(store, registration, Vec::new(), options)
 }

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use taskito_engine::clock::VirtualClock;
 use taskito_engine::id::JobId;
 use taskito_engine::model::{
-    ClaimedJob, ErrorKind, ExchangeReply, ExchangeRequest, JobRecord, NewJob, Outcome, Settlement,
-    TaskLimit, Verdict, WorkerRegistration,
+    ClaimedJob, DeadLetterLimit, ErrorKind, ExchangeReply, ExchangeRequest, JobRecord, NewJob,
+    Outcome, Settlement, TaskLimit, Verdict, WorkerRegistration,
 };
 use taskito_engine::sqlite::{SqliteOptions, SqliteStore};
 use taskito_engine::store::Store;
@@ -67,6 +67,7 @@ impl Bench {
                 lease_ms: 10_000,
                 concurrency: 4,
                 limits,
+                dead_letters: DeadLetterLimit::default(),
             })
             .unwrap();
         id
@@ -121,6 +122,7 @@ pub fn job() -> NewJob {
         timeout_ms: 0,
         result_ttl_ms: None,
         unique_key: None,
+        unique_until_start: false,
         idempotency_key: None,
         concurrency_key: None,
         id: None,

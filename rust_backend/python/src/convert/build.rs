@@ -22,6 +22,7 @@ macro_rules! classes {
 classes! {
     claimed_job: "ClaimedJob",
     count: "Count",
+    dead_letter_limit: "DeadLetterLimit",
     enqueued: "Enqueued",
     error_record: "ErrorRecord",
     exchange_reply: "ExchangeReply",
@@ -29,6 +30,9 @@ classes! {
     job_record: "JobRecord",
     lease: "Lease",
     limit_record: "LimitRecord",
+    lock_answer: "LockAnswer",
+    lock_lease: "LockLease",
+    lock_record: "LockRecord",
     log_record: "LogRecord",
     maintain_reply: "MaintainReply",
     outcome_cancelled: "OutcomeCancelled",

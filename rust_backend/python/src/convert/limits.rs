@@ -1,7 +1,7 @@
-//! `Rate`, `TaskLimit` and `LimitRecord`.
+//! `Rate`, `TaskLimit`, `LimitRecord` and `DeadLetterLimit`.
 
 use pyo3::prelude::*;
-use taskito_engine::model::{LimitRecord, Rate, TaskLimit};
+use taskito_engine::model::{DeadLetterLimit, LimitRecord, Rate, TaskLimit};
 
 use super::build::ToPython;
 use super::field::{Place, Value};
@@ -68,5 +68,30 @@ impl ToPython for LimitRecord {
                 tokens: self.tokens,
             }
         )
+    }
+}
+
+impl ToPython for DeadLetterLimit {
+    fn to_python<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        build!(
+            py,
+            dead_letter_limit {
+                ttl_ms: self.ttl_ms,
+                most: self.most
+            }
+        )
+    }
+}
+
+impl Value for DeadLetterLimit {
+    fn wanted() -> String {
+        String::from("a DeadLetterLimit")
+    }
+
+    fn read(value: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Ok(Self {
+            ttl_ms: field!(value, ttl_ms, Place::Whole),
+            most: field!(value, most, Place::Whole),
+        })
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod ids;
 pub(crate) mod job_record;
 pub(crate) mod lease;
 pub(crate) mod limits;
+pub(crate) mod locks;
 pub(crate) mod maintain_reply;
 pub(crate) mod members;
 pub(crate) mod new_job;

@@ -48,6 +48,7 @@ fn read(job: &Bound<'_, PyAny>, place: Place) -> PyResult<NewJob> {
         timeout_ms: field!(job, timeout_ms, place),
         result_ttl_ms: field!(job, result_ttl_ms, place),
         unique_key: field!(job, unique_key, place),
+        unique_until_start: field!(job, unique_until_start, place),
         idempotency_key: field!(job, idempotency_key, place),
         concurrency_key: field!(job, concurrency_key, place),
         id: field!(job, id, place),

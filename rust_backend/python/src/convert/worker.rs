@@ -25,6 +25,7 @@ impl ToPython for WorkerRegistration {
                 lease_ms: self.lease_ms,
                 concurrency: self.concurrency,
                 limits: tuple(py, &self.limits)?,
+                dead_letters: self.dead_letters.to_python(py)?,
             }
         )
     }
@@ -62,5 +63,6 @@ pub(crate) fn read(worker: &Bound<'_, PyAny>) -> PyResult<WorkerRegistration> {
         lease_ms: field!(worker, lease_ms, Place::Whole),
         concurrency: field!(worker, concurrency, Place::Whole),
         limits: field_items!(worker, limits, "limit", limits::read_task),
+        dead_letters: field!(worker, dead_letters, Place::Whole),
     })
 }

@@ -5,11 +5,13 @@ from __future__ import annotations
 from taskito.testing.conformance.contract.cancel import CancelContract
 from taskito.testing.conformance.contract.capability import CapabilityContract
 from taskito.testing.conformance.contract.claim import ClaimContract
+from taskito.testing.conformance.contract.dead_letter_limits import DeadLetterLimitsContract
 from taskito.testing.conformance.contract.dependencies import DependenciesContract
 from taskito.testing.conformance.contract.enqueue import EnqueueContract
 from taskito.testing.conformance.contract.inspect import InspectContract
 from taskito.testing.conformance.contract.lifecycle import LifecycleContract
 from taskito.testing.conformance.contract.limits import LimitsContract
+from taskito.testing.conformance.contract.locks import LocksContract
 from taskito.testing.conformance.contract.maintain import MaintainContract
 from taskito.testing.conformance.contract.namespaces import NamespacesContract
 from taskito.testing.conformance.contract.pages import PagesContract
@@ -44,6 +46,8 @@ class ContractStage(
     DependenciesContract,
     PausesContract,
     LimitsContract,
+    LocksContract,
+    DeadLetterLimitsContract,
     ProgressLogContract,
     ReplayContract,
     NamespacesContract,

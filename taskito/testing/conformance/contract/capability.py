@@ -32,6 +32,14 @@ _OPERATIONS: dict[str, dict[str, Callable[[Backend, params.Lease], object]]] = {
         "limit_concurrency": lambda backend, _: backend.limit_concurrency("default", None),
         "limits": lambda backend, _: backend.limits(),
     },
+    "locks": {
+        "acquire_lock": lambda backend, _: backend.acquire_lock(
+            params.LockRequest(name="l", owner="me", ttl_ms=1_000)
+        ),
+        "extend_locks": lambda backend, _: backend.extend_locks([]),
+        "release_lock": lambda backend, _: backend.release_lock("l", 1),
+        "locks": lambda backend, _: backend.locks(),
+    },
     "replay": {
         "replay": lambda backend, lease: backend.replay(params.ReplayRequest(ids=(lease.id,))),
     },
@@ -88,6 +96,18 @@ class CapabilityContract(Topic):
         before = observe(backend)
         with pytest.raises(CapabilityError, match="'limits'"):
             start_worker(limits=limits)
+        assert observe(backend) == before
+
+    def test_limits_of_dead_letters_are_taken_exactly_if_they_are_declared(
+        self, backend: Backend, start_worker: StartWorker
+    ) -> None:
+        limit = params.DeadLetterLimit(most=1)
+        if backend.capabilities.dead_letter_limits:
+            start_worker(dead_letters=limit)
+            return
+        before = observe(backend)
+        with pytest.raises(CapabilityError, match="'dead_letter_limits'"):
+            start_worker(dead_letters=limit)
         assert observe(backend) == before
 
     @pytest.mark.parametrize("capability", list(_FIELDS))

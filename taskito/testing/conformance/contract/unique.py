@@ -168,6 +168,51 @@ class UniqueContract(Topic):
         assert sum(not answer.duplicate for answer in answers) == 1
         assert sum(count.count for count in backend.counts()) == 1
 
+    def test_a_key_until_the_start_is_free_from_the_claim_on(
+        self, enqueue: Enqueue, worker: PlayedWorker
+    ) -> None:
+        first = enqueue(unique_key="k", unique_until_start=True)
+        assert enqueue(unique_key="k") == first
+        [claimed] = worker.claim()
+        second = enqueue(unique_key="k", unique_until_start=True)
+        assert second != first
+        worker.settle(claimed.lease, params.OutcomeSuccess(result=b"", serializer="json"))
+        assert enqueue(unique_key="k") == second
+
+    def test_a_job_that_was_given_back_unstarted_has_its_key_again(
+        self, enqueue: Enqueue, worker: PlayedWorker
+    ) -> None:
+        first = enqueue(unique_key="k", unique_until_start=True)
+        [claimed] = worker.claim()
+        worker.give_back(claimed)
+        assert enqueue(unique_key="k") == first
+
+    def test_a_key_that_another_job_took_meanwhile_stays_there(
+        self, enqueue: Enqueue, worker: PlayedWorker
+    ) -> None:
+        first = enqueue(unique_key="k", unique_until_start=True, priority=1)
+        [claimed] = worker.claim()
+        second = enqueue(unique_key="k")
+        worker.give_back(claimed)
+        assert enqueue(unique_key="k") == second
+        assert worker.succeed() == first
+        assert enqueue(unique_key="k") == second
+        assert worker.succeed() == second
+        assert enqueue(unique_key="k") not in (first, second)
+
+    def test_a_job_that_has_started_once_takes_no_key_again(
+        self, clock: VirtualClock, backend: Backend, enqueue: Enqueue, worker: PlayedWorker
+    ) -> None:
+        first = enqueue(unique_key="k", unique_until_start=True)
+        [claimed] = worker.claim()
+        retry = params.OutcomeRetry(error=b"", kind=ErrorKind.FAILURE, delay_ms=10)
+        worker.settle(claimed.lease, retry)
+        clock.advance(10)
+        backend.maintain(10)
+        [claimed] = worker.claim()
+        worker.give_back(claimed)
+        assert enqueue(unique_key="k") != first
+
     @needs("dependencies")
     def test_a_blocked_job_holds_its_unique_key_until_it_is_cancelled(
         self, enqueue: Enqueue, worker: PlayedWorker, job: GetJob
