@@ -136,10 +136,16 @@ def test_retry_delays_name_the_wrong_item():
             config.check_retry_delays("retry_delays", wrong)
 
 
-def test_exceptions_are_classes():
+def test_exceptions_are_classes_or_names_of_classes():
     assert config.check_exceptions("retry_on", ValueError) == (ValueError,)
     assert config.check_exceptions("retry_on", [ValueError, OSError]) == (ValueError, OSError)
-    for wrong in (int, ValueError("x"), "ValueError", [int], 5):
+    assert config.check_exceptions("retry_on", "OSError") == (OSError,)
+    assert config.check_exceptions("retry_on", ["requests.exceptions.Timeout", ValueError]) == (
+        "requests.exceptions.Timeout",
+        ValueError,
+    )
+    wrong_names = ("Timeout", "int", "print", "a..b", ".a", "a.b c", "")
+    for wrong in (int, ValueError("x"), [int], 5, b"OSError", *wrong_names):
         with pytest.raises(ConfigurationError, match="retry_on"):
             config.check_exceptions("retry_on", wrong)
 

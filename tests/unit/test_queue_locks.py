@@ -1,4 +1,5 @@
 """``queue.lock``: one holder, extended in time, told when it is lost."""
+# ruff: noqa: PT012 - what is tested is the whole block
 
 from __future__ import annotations
 
@@ -94,19 +95,16 @@ def test_it_is_extended_while_its_block_runs(queue):
                 queue.lock("a", timeout=0).__enter__()
 
 
-# noqa: PT012 - the block is what is tested
-
-
 def test_a_lost_lock_is_told_by_check_and_at_the_end_of_the_block(queue):
     lock = queue.lock("a", ttl=0.3)
-    with pytest.raises(LockLostError, match="before the end of its block"), lock:  # noqa: PT012 - likewise
+    with pytest.raises(LockLostError, match="before the end of its block"), lock:
         # Somebody took it away: what a pause longer than the ttl comes to.
         queue.backend.release_lock("a", lock.token)
         deadline = time.monotonic() + 20
         with pytest.raises(LockLostError, match="'a'"):
             while time.monotonic() < deadline:
                 lock.check()
-                time.sleep(0.01)  # noqa: PT012 - likewise
+                time.sleep(0.01)
 
 
 def test_an_exception_in_the_block_goes_first(queue):
@@ -144,9 +142,6 @@ def test_locks_are_listed(queue):
         assert str(os.getpid()) in listed[0]["owner"]
         assert 0 < listed[0]["expires_in"] <= 30
     assert queue.locks() == []
-
-
-# noqa: PT012 - likewise
 
 
 def test_a_closed_queue_tells_the_holder_and_keeps_others_out_until_the_end_of_the_ttl(tmp_path):

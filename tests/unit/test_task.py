@@ -132,7 +132,7 @@ WRONG = {
     "priority": 128,
     "rate_limit": "fast",
     "queue": "",
-    "retry_on": "ValueError",
+    "retry_on": "NoSuchError",
     "dont_retry_on": int,
     "retry_delays": [],
     "max_retry_delay": "long",

@@ -256,6 +256,24 @@ def test_filters_decide_about_the_retry(perform) -> None:
     assert not perform(body, retry_on=[KeyError], dont_retry_on=[LookupError]).retry
 
 
+def test_filters_by_name_match_classes_that_cannot_be_imported(perform):
+    # As if requests were installed where the task runs, and only there.
+    base = type("RequestException", (OSError,), {"__module__": "requests.exceptions"})
+    error = type("ConnectionError", (base,), {"__module__": "requests.exceptions"})
+
+    def body():
+        raise error("no route")
+
+    assert perform(body, retry_on=["requests.exceptions.ConnectionError"]).retry
+    assert perform(body, retry_on="requests.exceptions.RequestException").retry
+    assert perform(body, retry_on="OSError").retry
+    assert perform(body, retry_on=[ValueError, "builtins.OSError"]).retry
+    assert not perform(body, retry_on="requests.exceptions.Timeout").retry
+    assert not perform(body, retry_on="ConnectionError").retry  # that is Python's own
+    assert not perform(body, dont_retry_on="requests.exceptions.RequestException").retry
+    assert perform(body, dont_retry_on="requests.ConnectionError").retry
+
+
 def test_failures_leave_no_cycles_behind(perform) -> None:
     class Big:
         pass

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import pytest
 
@@ -197,7 +198,7 @@ class DependenciesContract(Topic):
         assert job(child).state is JobState.CANCELLED
 
     def test_a_long_chain_is_cancelled_in_one_atom(self, backend: Backend, job: GetJob) -> None:
-        length = 3_000
+        length = 10_000
         batch = [NewJob(task="add")]
         batch += [NewJob(task="add", depends_on=(index,)) for index in range(length - 1)]
         ids = [answer.id for answer in backend.enqueue(batch)]
@@ -223,6 +224,58 @@ class DependenciesContract(Topic):
         backend.maintain(10)
         assert worker.succeed() == parent
         assert job(child).state is JobState.READY
+
+    def test_a_dependency_that_is_deleted_by_its_ttl_neither_frees_nor_strands_a_dependent(
+        self,
+        backend: Backend,
+        clock: VirtualClock,
+        enqueue: Enqueue,
+        worker: PlayedWorker,
+        job: GetJob,
+    ) -> None:
+        early = enqueue(result_ttl_ms=1, priority=2)
+        late = enqueue(result_ttl_ms=1, priority=1)
+        child = enqueue(depends_on=(early, late))
+        grandchild = enqueue(depends_on=(child, early))
+        assert worker.succeed() == early
+        clock.advance(1)
+        assert backend.maintain(10).pruned == 1
+        assert job(child).state is job(grandchild).state is JobState.BLOCKED
+        assert worker.succeed() == late
+        clock.advance(1)
+        assert backend.maintain(10).pruned == 1
+        assert worker.succeed() == child
+        assert worker.succeed() == grandchild
+
+    def test_dependents_stay_cancelled_when_the_dead_one_is_deleted_by_its_ttl(
+        self,
+        backend: Backend,
+        clock: VirtualClock,
+        enqueue: Enqueue,
+        worker: PlayedWorker,
+        job: GetJob,
+    ) -> None:
+        parent = enqueue(result_ttl_ms=1)
+        child = enqueue(depends_on=(parent,))
+        grandchild = enqueue(depends_on=(child,))
+        worker.fail()
+        clock.advance(1)
+        assert backend.maintain(10).pruned == 1
+        assert job(child).state is job(grandchild).state is JobState.CANCELLED
+        assert worker.claim() == []
+
+    def test_a_hundred_dependents_of_high_priority_wait_for_one_of_low_priority_and_all_run(
+        self, backend: Backend, enqueue: Enqueue, worker: PlayedWorker
+    ) -> None:
+        parent = enqueue(priority=0)
+        batch = [NewJob(task="add", priority=10, depends_on=(parent,)) for _ in range(100)]
+        children = [answer.id for answer in backend.enqueue(batch)]
+        assert worker.claim_ids(1) == [parent]
+        assert worker.claim() == []
+        worker.leave()
+        other = PlayedWorker(backend, replace(worker.registration, id=uuid.uuid4().hex))
+        ran = [other.succeed() for _ in range(101)]
+        assert ran == [parent, *children]
 
     def test_a_purged_dependency_leaves_the_dependent_alone(
         self, backend: Backend, enqueue: Enqueue, worker: PlayedWorker, job: GetJob
