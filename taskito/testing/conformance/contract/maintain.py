@@ -190,6 +190,22 @@ class MaintainContract(Topic):
         assert found is not None
         assert gone is None
 
+    def test_finished_jobs_are_deleted_in_steps_that_leave_room_for_claims(
+        self, backend: Backend, clock: VirtualClock, enqueue: Enqueue, worker: PlayedWorker
+    ) -> None:
+        for _ in range(10):
+            enqueue(result_ttl_ms=1)
+            worker.succeed()
+        clock.advance(1)
+        waiting = [enqueue() for _ in range(4)]
+        claimed, pruned, left = [], [], []
+        for _ in waiting:
+            pruned.append(backend.maintain(3).pruned)
+            claimed += worker.claim_ids(1)
+            left.append(sum(row.count for row in backend.counts()))
+        assert claimed == waiting
+        assert (pruned, left) == ([3, 3, 3, 1], [11, 8, 5, 4])
+
     def test_a_job_that_was_purged_is_not_deleted_once_more(
         self, backend: Backend, clock: VirtualClock, enqueue: Enqueue, worker: PlayedWorker
     ) -> None:
