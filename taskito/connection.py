@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 from taskito.backends.base import Backend, BackendOptions, Clock
 from taskito.backends.capabilities import Capabilities
@@ -16,9 +16,7 @@ from taskito.waiter import Waiter
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-    from taskito._core import LockKeeper
-
-__all__ = ["OPERATION_THREADS", "Connection", "check_clock", "connect"]
+__all__ = ["OPERATION_THREADS", "Connection", "LockKeeper", "check_clock", "connect"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,6 +26,22 @@ _MEMORY = ":memory:"
 
 OPERATION_THREADS = 8
 """How many threads the asynchronous twins of one queue share for their operations."""
+
+
+class LockKeeper(Protocol):
+    """What extends the locks that this process holds; ``taskito._core.LockKeeper`` is one."""
+
+    def hold(self, name: str, token: int, ttl_ms: int, age_ms: int) -> None:
+        """Begin to extend a lock that was acquired ``age_ms`` ago at most."""
+
+    def drop(self, token: int) -> str | None:
+        """Extend a lock no more; return why it was lost, or None if it was held until now."""
+
+    def lost(self, token: int) -> str | None:
+        """Return why a lock was lost; None while it is held."""
+
+    def close(self, reason: str) -> None:
+        """Extend nothing any more; what is still held counts as lost for this reason."""
 
 
 class _Opened:
@@ -58,10 +72,10 @@ class _Opened:
         """What extends the locks that this process holds, made when first needed."""
         with self._lock:
             if self._keeper is None:
-                from taskito._core import LockKeeper
+                from taskito import _core
 
                 native = self.backend.native_store
-                self._keeper = LockKeeper(native or self.backend)  # type: ignore[arg-type]
+                self._keeper = _core.LockKeeper(native or self.backend)  # type: ignore[arg-type]
             return self._keeper
 
     def submit(self, function: Callable[[], None]) -> None:

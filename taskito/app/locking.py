@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from taskito import config
 from taskito.backends.params import LockRequest
-from taskito.connection import Connection
+from taskito.connection import Connection, LockKeeper
 from taskito.exceptions import ConfigurationError, LockLostError, LockTimeoutError, QueueClosedError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from taskito._core import LockKeeper
     from taskito.backends.base import Backend
 
 __all__ = ["Lock", "Locking"]
