@@ -27,14 +27,15 @@ SLACK = 20
 """What may be counted beyond that, so that a step from 1 to 3 is no failure."""
 
 TIMES_LONGER = 3.0
-"""The same for seconds, where nothing is counted."""
+"""The same for the seconds that a thread computes, where nothing is counted."""
 
 
 class Gauge:
     """Measures calls of one backend.
 
-    Without a meter it takes seconds: the best of several tries, compared within one run only, so
-    that a busy or slow machine changes little.
+    Without a meter it takes the processor time of the calling thread, not the time on the clock:
+    the best of several tries, compared within one run only, so that a busy or slow machine changes
+    nothing. What a server does for the backend does not show in it; such a backend needs a meter.
 
     Args:
         backend: What is measured; open.
@@ -66,15 +67,15 @@ class Gauge:
 
     def _once(self, call: Callable[[], object]) -> dict[str, float]:
         if self.meter is None:
-            begin = time.perf_counter()
+            begin = time.thread_time()
             call()
-            return {"seconds": time.perf_counter() - begin}
+            return {"seconds": time.thread_time() - begin}
         before = dict(self.meter(self.backend))
         call()
         return {name: total - before[name] for name, total in self.meter(self.backend).items()}
 
     def _attempts(self, call: Callable[[], object]) -> Iterator[dict[str, float]]:
-        """Measure, and once more if the machine was busy; what is counted needs no second try."""
+        """Measure, and once more if something else got into it; what is counted needs no retry."""
         for _ in range(ATTEMPTS if self.meter is None else 1):
             yield self.cost(call)
 
