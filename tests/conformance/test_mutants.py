@@ -10,8 +10,8 @@ from hypothesis import Phase
 
 from taskito.backends.memory import MemoryBackend
 from taskito.exceptions import TaskitoError
+from taskito.testing.conformance.interleavings import run_machine
 from taskito.testing.conformance.profiles import current_profile, kit_settings
-from taskito.testing.conformance.stateful import run_machine
 
 MUTANTS = runpy.run_path(str(Path(__file__).with_name("mutants.py")))["MUTANTS"]
 LEAST = 25

@@ -28,6 +28,7 @@ pytest.register_assert_rewrite(
             "crash",
             "cuts",
             "gauge",
+            "interleavings",
             "linearizability",
             "model",
             "observation",

@@ -8,9 +8,9 @@ from taskito.testing.conformance.contract import ContractStage
 from taskito.testing.conformance.crash import CrashStage
 from taskito.testing.conformance.cuts import ConnectionStage
 from taskito.testing.conformance.fixtures import KitFixtures
+from taskito.testing.conformance.interleavings import StatefulStage
 from taskito.testing.conformance.limit_races import LimitRaces
 from taskito.testing.conformance.round_trip import RoundTripStage
-from taskito.testing.conformance.stateful import StatefulStage
 
 __all__ = ["BackendConformance"]
 

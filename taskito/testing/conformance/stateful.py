@@ -4,27 +4,21 @@ Hypothesis plays producers, workers, operators, the clock and the accidents: a w
 a lease that ends, a report that comes too late. When it finds a step after which store and model
 differ, it prints the shortest sequence of calls that leads there.
 """
-# ruff: noqa: D102 -- the name of a check says what it proves
 
 from __future__ import annotations
 
 import sys
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
-import hypothesis
 import pytest
 from hypothesis import strategies as st
-from hypothesis.internal.conjecture import engine
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from taskito.backends import BackendOptions, Capabilities, params
@@ -50,21 +44,16 @@ from taskito.testing.conformance.plays import (
     settlements_of,
     subsets,
 )
-from taskito.testing.conformance.profiles import current_profile, kit_settings
-from taskito.testing.conformance.reproduction import play_again
 from taskito.testing.conformance.snapshot import every_id
-from taskito.testing.conformance.topic import Topic
 from taskito.testing.conformance.upkeep import MOST_STEPS, PLENTY, UpkeepCheck
 
-__all__ = ["StatefulStage", "StoreMachine", "run_machine"]
+__all__ = ["StoreMachine"]
 
 MAX_WORKERS = 4
 LOCKS = ("a", "ß")
 MAX_JOBS = 60
 FEW_JOBS = 12
 A_LONG_TIME_MS = 100 * 86_400_000
-SHRINKING_SECONDS = {"quick": 15, "ci": 60, "thorough": 300}
-"""How long a failure is made shorter, by profile."""
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -613,51 +602,3 @@ class StoreMachine(RuleBasedStateMachine):
         if job.cancel_reason is None:
             job.cancel_reason = request.reason
         return CancelVerdict.REQUESTED
-
-
-class StatefulStage(Topic):
-    """Arbitrary interleavings of all operations; see ``StoreMachine``."""
-
-    stage = "stateful"
-    topic = "stateful"
-    needed = ("virtual_time",)
-
-    def test_any_interleaving_leaves_the_store_like_the_model(
-        self, backend_factory: BackendFactory, capabilities: Capabilities
-    ) -> None:
-        settings = kit_settings(share=2, report_multiple_bugs=False)
-        with _shrinking_for(SHRINKING_SECONDS[current_profile().name]):
-            run_machine(backend_factory, capabilities, settings)
-
-
-def run_machine(
-    factory: BackendFactory, capabilities: Capabilities, settings: hypothesis.settings
-) -> None:
-    """Play with one kind of backend, and raise what the first difference from the model raises.
-
-    Args:
-        factory: Makes the backend.
-        capabilities: What it declares.
-        settings: How many examples, and of how many steps.
-    """
-
-    class Machine(StoreMachine):
-        def __init__(self) -> None:
-            super().__init__(factory, capabilities)
-
-    play_again(Machine)
-    run_state_machine_as_test(Machine, settings=settings)
-
-
-@contextmanager
-def _shrinking_for(seconds: int) -> Iterator[None]:
-    """Bound the search for a shorter failure, which Hypothesis has no setting for.
-
-    Otherwise it takes up to five minutes, and a limit on the time of a test hides the failure.
-    """
-    before = getattr(engine, "MAX_SHRINKING_SECONDS", seconds)
-    engine.MAX_SHRINKING_SECONDS = seconds
-    try:
-        yield
-    finally:
-        engine.MAX_SHRINKING_SECONDS = before
