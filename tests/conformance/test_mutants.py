@@ -49,7 +49,7 @@ if current_profile().name == "thorough":
     STATEFUL += SELDOM
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", STATEFUL)
 def test_the_stateful_stage_finds_the_mutant(name):
     [broken] = [mutant.backend for mutant in MUTANTS if mutant.backend.__name__ == name]
