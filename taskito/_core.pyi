@@ -1,7 +1,7 @@
 """The native engine.
 
-Private: only ``taskito.backends.sqlite``, ``taskito.backends.transitions`` and ``taskito.worker``
-import it.
+Private: only ``taskito.backends.sqlite``, ``taskito.backends.transitions``, ``taskito.schedule`` and
+``taskito.worker`` import it.
 """
 
 import builtins
@@ -25,6 +25,13 @@ def new_job_id(wall_ms: int, sequence: int) -> str:
 
 def retry_delay_ms(policy: TaskPolicy, attempt: int, random: float) -> int:
     """Return the delay before the retry that follows ``attempt``."""
+
+@final
+class CronSchedule:
+    """A cron line in a time zone."""
+
+    def __new__(cls, line: str, timezone: str = "UTC") -> CronSchedule: ...
+    def next_after(self, after_ms: int) -> int | None: ...
 
 @final
 class VirtualClock:

@@ -3,6 +3,7 @@
 //! - [`model`]: the words; plain data that crosses the seam.
 //! - [`transitions`]: the one table of legal transitions.
 //! - [`retry`], [`id`], [`clock`]: pure rules.
+//! - [`schedule`]: when a cron line fires.
 //! - [`store`]: the seam as the dispatcher sees it.
 //! - [`sqlite`]: the default store.
 //! - [`dispatcher`]: one per worker; decides, in a pure state machine, what is claimed, started,
@@ -21,6 +22,7 @@ pub mod model;
 pub mod platform;
 pub mod rate;
 pub mod retry;
+pub mod schedule;
 pub mod sqlite;
 pub mod store;
 pub mod transitions;

@@ -6,6 +6,7 @@
 //! - [`sqlite_store`], [`dispatcher`]: the engine's two objects. [`slot`], [`run`], [`report`],
 //!   [`notice`], [`policy`] belong to the dispatcher.
 //! - [`lock_keeper`]: the thread that extends the locks of a process.
+//! - [`schedule`]: cron lines.
 //! - [`bridge`]: a backend written in Python, as the dispatcher sees it.
 //!
 //! Importing the module starts no thread and opens nothing, so a process may import it and fork.
@@ -22,6 +23,7 @@ mod notice;
 mod policy;
 mod report;
 mod run;
+mod schedule;
 mod slot;
 mod sqlite_store;
 mod transitions;
@@ -49,6 +51,8 @@ mod _core {
     use crate::report::{Aborted, Failure, Snoozed, Success};
     #[pymodule_export]
     use crate::run::Run;
+    #[pymodule_export]
+    use crate::schedule::CronSchedule;
     #[pymodule_export]
     use crate::slot::Slot;
     #[pymodule_export]
