@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any, Final, NoReturn, Protocol
 
 from taskito.config import check_percent
@@ -43,6 +44,14 @@ class JobRun(Protocol):
     @property
     def attempt(self) -> int:
         """Failures and timeouts so far."""
+
+    @property
+    def schedule(self) -> str | None:
+        """The schedule whose fire made the job, if one did."""
+
+    @property
+    def fire_ms(self) -> int | None:
+        """The time of that fire."""
 
     @property
     def timeout_ms(self) -> int:
@@ -138,6 +147,17 @@ class JobContext:
         """A copy of the metadata given at the enqueue; empty if there was none."""
         stored = self._run.metadata
         return {} if stored is None else self._decode_metadata(stored)
+
+    @property
+    def schedule(self) -> str | None:
+        """The name of the periodic schedule that made this job; None if something else did."""
+        return self._run.schedule
+
+    @property
+    def fire_time(self) -> datetime | None:
+        """The time for which that schedule made it, in UTC, however late it runs; else None."""
+        at_ms = self._run.fire_ms
+        return None if at_ms is None else datetime.fromtimestamp(at_ms / 1_000, UTC)
 
     @property
     def run(self) -> JobRun:
@@ -298,6 +318,16 @@ class CurrentJob:
     def metadata(self) -> dict[str, Any]:
         """A copy of the metadata given at the enqueue; empty if there was none."""
         return _active().metadata
+
+    @property
+    def schedule(self) -> str | None:
+        """The name of the periodic schedule that made this job; None if something else did."""
+        return _active().schedule
+
+    @property
+    def fire_time(self) -> datetime | None:
+        """The time for which that schedule made it, in UTC, however late it runs; else None."""
+        return _active().fire_time
 
     def update_progress(self, n: float) -> None:
         """Say how far the job has come; cheap enough to call in a loop.

@@ -6,6 +6,7 @@ TaskitoError
 ├── SerializationError (ValueError)        a value cannot be encoded or decoded
 │   └── PayloadTooLargeError               ... or is larger than ``max_payload_bytes``
 ├── JobNotFoundError (KeyError)            no job has this id
+├── ScheduleNotFoundError (KeyError)       no schedule has this name
 ├── ResultTimeoutError (TimeoutError)      no result within the time given
 ├── LockTimeoutError (TimeoutError)        a lock was not free within the time given
 ├── LockLostError (RuntimeError)           a lock was lost before the end of its block
@@ -53,6 +54,7 @@ __all__ = [
     "Reject",
     "ResultTimeoutError",
     "Retry",
+    "ScheduleNotFoundError",
     "SchemaVersionError",
     "SerializationError",
     "Snooze",
@@ -90,6 +92,14 @@ class PayloadTooLargeError(SerializationError):
 
 class JobNotFoundError(TaskitoError, KeyError):
     """No job has this id in this namespace."""
+
+    def __str__(self) -> str:
+        """Return the message as it is; ``KeyError`` would show its ``repr``."""
+        return str(self.args[0]) if self.args else ""
+
+
+class ScheduleNotFoundError(TaskitoError, KeyError):
+    """No schedule has this name in this namespace."""
 
     def __str__(self) -> str:
         """Return the message as it is; ``KeyError`` would show its ``repr``."""

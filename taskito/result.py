@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from taskito.backends.params import ErrorKind, JobRecord, JobState
@@ -98,6 +99,17 @@ class JobResult(Generic[R]):
     def metadata(self) -> dict[str, Any]:
         """A copy of the metadata given at the enqueue; empty if there was none."""
         return self._connection.codec.decode_metadata(self._record().metadata)
+
+    @property
+    def schedule(self) -> str | None:
+        """The name of the periodic schedule that made it; None if something else did."""
+        return self._record().schedule
+
+    @property
+    def fire_time(self) -> datetime | None:
+        """The time for which that schedule made it, in UTC; None if something else made it."""
+        at_ms = self._record().fire_ms
+        return None if at_ms is None else datetime.fromtimestamp(at_ms / 1_000, UTC)
 
     @property
     def dependencies(self) -> list[str]:

@@ -16,6 +16,7 @@ from taskito.app.control import Control
 from taskito.app.enqueueing import Enqueueing
 from taskito.app.inspection import Inspection
 from taskito.app.locking import Locking
+from taskito.app.periodic import Periodic
 from taskito.app.queues import Queues
 from taskito.app.running import RunningWorker
 from taskito.app.test_mode import TestMode
@@ -44,7 +45,7 @@ def _twin(
     return twin
 
 
-class Asynchronous(Enqueueing, Inspection, Control, Queues, Locking, TestMode):
+class Asynchronous(Periodic, Enqueueing, Inspection, Control, Queues, Locking, TestMode):
     """The part of ``Queue`` for coroutines; everything but ``arun_worker`` is a twin."""
 
     aenqueue = _twin(Enqueueing.enqueue)

@@ -174,6 +174,7 @@ class Queue(Asynchronous):
                 self._connection.require("dead_letter_limits", f"{option}=")
         self._tasks = {}
         self._templates = {}
+        self._schedules = {}
         self._hooks = FunctionHooks()
         self._running = []
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from taskito import config
+from taskito.backends.params import NewSchedule
 from taskito.connection import Connection
 from taskito.middleware import FunctionHooks
 from taskito.task import Task
@@ -49,6 +50,7 @@ class Running:
     _connection: Connection
     _tasks: dict[str, Task[..., Any]]
     _hooks: FunctionHooks
+    _schedules: dict[str, NewSchedule]
     _worker_settings: dict[str, Any]
     # Changed by single list operations only: a lock could be held by another thread at a fork.
     _running: list[RunningWorker]
@@ -135,7 +137,13 @@ class Running:
             owns_process=config.check_boolean("owns_process", owns_process),
             **settings,
         )
-        worker = Worker(self._connection.backend, dict(self._tasks), worker_config, [self._hooks])
+        worker = Worker(
+            self._connection.backend,
+            dict(self._tasks),
+            worker_config,
+            [self._hooks],
+            tuple(self._schedules.values()),
+        )
         return RunningWorker(worker, self._running)
 
     def _make_runner(

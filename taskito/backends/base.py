@@ -170,7 +170,8 @@ class Backend(abc.ABC):
 
         Promotes jobs that became due, takes back the jobs of workers that died or whose lease
         ended, cancels expired ones, deletes finished ones whose ``result_ttl_ms`` is over and dead
-        letters beyond the ``DeadLetterLimit`` of the last worker that started. A store
+        letters beyond the ``DeadLetterLimit`` of the last worker that started, and makes the jobs
+        of schedules that fire (see ``put_schedules``). A store
         that holds several namespaces may do the upkeep of all of them in one step; the counts tell
         what was done. All jobs of a worker that is gone are taken back together, whatever the
         budget.
@@ -343,6 +344,68 @@ class Backend(abc.ABC):
         """Return the log lines of a job, oldest first."""
         del id
         raise self._lacks("progress_log", "reading log lines")
+
+    def put_schedules(self, schedules: Sequence[params.NewSchedule]) -> None:
+        """Take over schedules as code declares them, all of them or none.
+
+        A new name is added and fires first after now. A known one follows what is declared and
+        keeps its history and its pause; if line and time zone are the same, also its next fire,
+        which may have been missed, otherwise fires count from now.
+
+        ``maintain`` makes one job for each fire of a schedule that is not paused and that a
+        registered worker declares, exactly one however many workers call it, in the order of the
+        fires and of the first declaration, at most ``budget`` fires in a step. The job carries the
+        schedule's name and the time of the fire. While the oldest fire that is due is at most ten
+        seconds late, each is made. Otherwise they count as missed, and ``catch_up`` decides:
+        ``once`` makes the newest that is due, ``all`` makes each, of very many the newest 1,000,
+        and ``none`` makes none but the newest, if that is at most ten seconds late.
+
+        A fire while an earlier job of the schedule has not ended follows ``overlap``. One whose
+        ``unique_key`` is held makes no job. A line is read by ``taskito.schedule``. Needs the
+        capability ``schedules``, as all operations on schedules do.
+
+        Raises:
+            ConfigurationError: A field of a schedule cannot have its value; names item and field.
+        """
+        del schedules
+        raise self._lacks("schedules", "storing schedules")
+
+    def schedules(self) -> Sequence[params.ScheduleRecord]:
+        """Return every schedule, by name."""
+        raise self._lacks("schedules", "listing schedules")
+
+    def set_schedules_paused(self, names: Sequence[str], paused: bool) -> Sequence[bool]:
+        """Let schedules make no jobs until they are resumed, or resume them.
+
+        A resumed one goes on with its first fire after now: what came during the pause is not made
+        good. Fires that wait for the end of a job are kept.
+
+        Returns:
+            For each name whether there is such a schedule.
+        """
+        del names, paused
+        raise self._lacks("schedules", "pausing a schedule")
+
+    def delete_schedules(self, names: Sequence[str]) -> Sequence[bool]:
+        """Delete schedules with their history; jobs that they made stay.
+
+        Returns:
+            For each name whether there was such a schedule.
+        """
+        del names
+        raise self._lacks("schedules", "deleting a schedule")
+
+    def trigger_schedules(self, names: Sequence[str]) -> Sequence[str | None]:
+        """Make a job of each schedule now, whether or not it is paused, declared or overlapping.
+
+        The time of its fire is now, and later fires take it for an earlier job. The next fire stays
+        as it is.
+
+        Returns:
+            The id of each job, or of the one that holds its unique key; None for an unknown name.
+        """
+        del names
+        raise self._lacks("schedules", "triggering a schedule")
 
     def _lacks(self, capability: str, feature: str) -> CapabilityError:
         """Make the error for an operation that this backend does not implement."""

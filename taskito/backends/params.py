@@ -17,6 +17,7 @@ __all__ = [
     "MIN_PRIORITY",
     "CancelRequest",
     "CancelVerdict",
+    "CatchUp",
     "ClaimedJob",
     "Count",
     "DeadLetterLimit",
@@ -39,6 +40,7 @@ __all__ = [
     "LogRecord",
     "MaintainReply",
     "NewJob",
+    "NewSchedule",
     "Outcome",
     "OutcomeCancelled",
     "OutcomeDead",
@@ -46,10 +48,12 @@ __all__ = [
     "OutcomeRetry",
     "OutcomeSnooze",
     "OutcomeSuccess",
+    "Overlap",
     "Page",
     "PurgeRequest",
     "Rate",
     "ReplayRequest",
+    "ScheduleRecord",
     "Settlement",
     "Start",
     "TaskLimit",
@@ -233,6 +237,82 @@ class NewJob:
     depends_on: tuple[str | int, ...] = ()
 
 
+class CatchUp(StrEnum):
+    """What becomes of the fires of a schedule that were missed; see ``Backend.put_schedules``."""
+
+    ONCE = "once"
+    """The newest is made and stands for all of them."""
+    ALL = "all"
+    """Each is made, of very many the newest 1,000."""
+    NONE = "none"
+    """They are forgotten."""
+
+
+class Overlap(StrEnum):
+    """What becomes of a fire while an earlier job of its schedule has not ended."""
+
+    ALLOW = "allow"
+    """It makes a job all the same."""
+    SKIP = "skip"
+    """It makes none."""
+    QUEUE = "queue"
+    """It waits for the end of that job; at most 1,000 do, others are skipped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSchedule:
+    """A schedule as the code of an application declares it.
+
+    Attributes:
+        name: Its name, 1 to 255 characters without control characters.
+        line: A cron line of five or six fields; see ``taskito.schedule``.
+        timezone: The name of the time zone whose clock the line is about.
+        catch_up: What becomes of missed fires.
+        overlap: What becomes of a fire while an earlier job has not ended.
+        job: What each fire enqueues, without ``id``, ``eta_ms``, ``expires_at_ms``,
+            ``idempotency_key`` and ``depends_on``.
+    """
+
+    name: str
+    line: str
+    job: NewJob
+    timezone: str = "UTC"
+    catch_up: CatchUp = CatchUp.ONCE
+    overlap: Overlap = Overlap.ALLOW
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleRecord:
+    """A stored schedule.
+
+    Attributes:
+        paused: Whether it makes no jobs until it is resumed.
+        declared: Whether the code of a registered worker has it; otherwise it makes no jobs.
+        next_ms: The next fire, in the past if it is due; None if the line does not fire any more.
+        last_ms: The last fire that made a job, or the time of the last trigger.
+        last_job: The id of that job, which may have been deleted since.
+        fired: How many jobs it has made.
+        skipped: How many fires made none, because of an earlier job or a unique key that is held.
+        waiting: How many fires wait for the end of an earlier job.
+    """
+
+    name: str
+    line: str
+    timezone: str
+    catch_up: CatchUp
+    overlap: Overlap
+    task: str
+    queue: str
+    paused: bool = False
+    declared: bool = False
+    next_ms: int | None = None
+    last_ms: int | None = None
+    last_job: str | None = None
+    fired: int = 0
+    skipped: int = 0
+    waiting: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enqueued:
     """What became of one item of an enqueued batch.
@@ -274,6 +354,8 @@ class WorkerRegistration:
         tasks: The tasks it knows; jobs of others are left alone.
         lease_ms: How long a claim lasts without a renewal.
         concurrency: Attempts it runs at a time.
+        schedules: Names of the schedules that its code declares; those that no registered worker
+            declares do not fire (capability ``schedules``).
         limits: The limits of its tasks (capability ``limits``). For each task that it knows, what
             is said here replaces what an earlier worker said; without an entry there is no limit.
         dead_letters: How many dead letters of the namespace are kept, whoever does the upkeep. It
@@ -287,6 +369,7 @@ class WorkerRegistration:
     tasks: tuple[str, ...] = ()
     lease_ms: int = 30_000
     concurrency: int = 1
+    schedules: tuple[str, ...] = ()
     limits: tuple[TaskLimit, ...] = ()
     dead_letters: DeadLetterLimit = DeadLetterLimit()
 
@@ -408,6 +491,8 @@ class ClaimedJob:
     Attributes:
         attempt: Failures and timeouts so far; the first attempt is 0.
         expires_in_ms: How long until it expires unless it has started; None means never.
+        schedule: The schedule whose fire made it, if one did.
+        fire_ms: The time of that fire.
         suspect: It was running beside a crash; a worker runs one such job at a time.
     """
 
@@ -422,6 +507,8 @@ class ClaimedJob:
     max_retries: int
     timeout_ms: int
     expires_in_ms: int | None = None
+    schedule: str | None = None
+    fire_ms: int | None = None
     suspect: bool = False
 
 
@@ -435,7 +522,7 @@ class ExchangeReply:
         lost: Renewals that were refused: these leases are over.
         cancel_requests: Ids of this worker's jobs whose cancellation was asked for.
         paused: The queues that are paused now.
-        next_due_ms: How long until a waiting job becomes due, or a rate lets one start that this
+        next_due_ms: How long until a waiting job becomes due, a schedule fires, or a rate lets one start that this
             worker could run; None if none waits for a time.
     """
 
@@ -457,16 +544,20 @@ class MaintainReply:
         expired: Jobs cancelled because they had not started in time.
         pruned: Finished jobs deleted because their ``result_ttl_ms`` was over, or as dead letters
             beyond a ``DeadLetterLimit``.
+        fired: Jobs made by schedules.
         next_due_ms: How long until upkeep has something to do; None if nothing is known.
         unknown_tasks: Tasks with waiting jobs that no registered worker knows.
+        undeclared_schedules: Schedules that do not fire because no registered worker declares them.
     """
 
     promoted: int = 0
     rescued: int = 0
     expired: int = 0
     pruned: int = 0
+    fired: int = 0
     next_due_ms: int | None = None
     unknown_tasks: tuple[str, ...] = ()
+    undeclared_schedules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -501,6 +592,8 @@ class JobRecord:
         run: Token of the current or last run, 0 before the first.
         worker: The worker that holds it while ``running``, or that settled it.
         reason: Why it was cancelled.
+        schedule: The schedule whose fire made it, if one did.
+        fire_ms: The time of that fire.
         limited_by: The limit that it waits for while ``ready``, if there is one; None in listings.
         payload: Empty in listings.
         result: Empty in listings; None unless complete.
@@ -539,6 +632,8 @@ class JobRecord:
     cancel_requested: bool = False
     original_id: str | None = None
     replayed_as: str | None = None
+    schedule: str | None = None
+    fire_ms: int | None = None
     dependencies: tuple[str, ...] = ()
     dependents: tuple[str, ...] = ()
     errors: tuple[ErrorRecord, ...] = ()

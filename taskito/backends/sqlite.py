@@ -61,6 +61,7 @@ class SqliteBackend(Backend):
         pauses=True,
         replay=True,
         dead_letter_limits=True,
+        schedules=True,
         cross_process=True,
         virtual_time=True,
         liveness=Liveness.KERNEL,
@@ -267,6 +268,28 @@ class SqliteBackend(Backend):
     def logs(self, id: str) -> builtins.list[params.LogRecord]:
         """Return the log lines of a job; see ``Backend.logs``."""
         return self._opened().logs(id)
+
+    # Schedules ----------------------------------------------------------------------------------
+
+    def put_schedules(self, schedules: Sequence[params.NewSchedule]) -> None:
+        """Take over declared schedules; see ``Backend.put_schedules``."""
+        self._opened().put_schedules(schedules)
+
+    def schedules(self) -> builtins.list[params.ScheduleRecord]:
+        """Return every schedule; see ``Backend.schedules``."""
+        return self._opened().schedules()
+
+    def set_schedules_paused(self, names: Sequence[str], paused: bool) -> builtins.list[bool]:
+        """Pause or resume schedules; see ``Backend.set_schedules_paused``."""
+        return self._opened().set_schedules_paused(names, paused)
+
+    def delete_schedules(self, names: Sequence[str]) -> builtins.list[bool]:
+        """Delete schedules; see ``Backend.delete_schedules``."""
+        return self._opened().delete_schedules(names)
+
+    def trigger_schedules(self, names: Sequence[str]) -> builtins.list[str | None]:
+        """Make a job of each schedule; see ``Backend.trigger_schedules``."""
+        return self._opened().trigger_schedules(names)
 
     # Parts --------------------------------------------------------------------------------------
 

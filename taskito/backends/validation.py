@@ -13,6 +13,7 @@ from taskito.backends import params
 from taskito.backends.base import BackendOptions
 from taskito.backends.ids import parse_job_id
 from taskito.exceptions import ConfigurationError
+from taskito.schedule import Schedule
 
 __all__ = [
     "check_exchange",
@@ -22,6 +23,7 @@ __all__ = [
     "check_lock_request",
     "check_name",
     "check_new_jobs",
+    "check_new_schedules",
     "check_options",
     "check_purge",
     "check_rate",
@@ -126,6 +128,34 @@ def check_new_job(place: str, index: int, job: params.NewJob) -> None:
             )
 
 
+def check_new_schedules(schedules: Sequence[params.NewSchedule]) -> None:
+    """Refuse schedules of which one could not be kept."""
+    for index, one in enumerate(schedules):
+        place = f"schedule {index}: "
+        check_name(f"{place}name", one.name)
+        for field, kind in (("catch_up", params.CatchUp), ("overlap", params.Overlap)):
+            if getattr(one, field) not in tuple(kind):
+                raise ConfigurationError(
+                    f"{place}{field}: {getattr(one, field)!r} is not one of {', '.join(kind)}"
+                )
+        check_new_job(place, 0, one.job)
+        for field, empty in (
+            ("id", None),
+            ("eta_ms", None),
+            ("expires_at_ms", None),
+            ("idempotency_key", None),
+            ("depends_on", ()),
+        ):
+            if getattr(one.job, field) != empty:
+                raise ConfigurationError(
+                    f"{place}{field}: each fire makes a job of its own; leave it out"
+                )
+        try:
+            Schedule(one.line, one.timezone)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{place}{error}") from error
+
+
 def check_worker(worker: params.WorkerRegistration) -> None:
     """Refuse a worker that does not describe itself as it should."""
     if not _WORKER_ID.fullmatch(worker.id):
@@ -138,6 +168,8 @@ def check_worker(worker: params.WorkerRegistration) -> None:
             check_integer(f"dead_letters: {field}", value, 0)
     for queue in worker.queues or ():
         check_name("queues", queue)
+    for schedule in worker.schedules:
+        check_name("schedules", schedule)
     for task in worker.tasks:
         check_name("tasks", task)
     for index, limit in enumerate(worker.limits):

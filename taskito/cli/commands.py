@@ -8,11 +8,22 @@ from taskito.cli.check import check
 from taskito.cli.dead import dead
 from taskito.cli.info import info
 from taskito.cli.jobs import jobs
+from taskito.cli.periodic import periodic
 from taskito.cli.plugins import plugins
 from taskito.cli.queues import pause, resume
 from taskito.cli.worker import worker
 
 __all__ = ["COMMANDS"]
 
-COMMANDS: tuple[click.Command, ...] = (worker, info, jobs, dead, pause, resume, plugins, check)
+COMMANDS: tuple[click.Command, ...] = (
+    worker,
+    info,
+    jobs,
+    dead,
+    periodic,
+    pause,
+    resume,
+    plugins,
+    check,
+)
 """What ``taskito.plugins.builtin`` offers."""

@@ -17,6 +17,7 @@ _LEVELS = {
     "lost": logging.WARNING,
     "timeout": logging.ERROR,
     "unknown_task": logging.WARNING,
+    "undeclared_schedule": logging.WARNING,
     "storage": logging.ERROR,
 }
 

@@ -14,7 +14,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskito.backends.base import Backend
-from taskito.backends.params import DeadLetterLimit, Rate, TaskLimit, WorkerRegistration
+from taskito.backends.params import (
+    DeadLetterLimit,
+    NewSchedule,
+    Rate,
+    TaskLimit,
+    WorkerRegistration,
+)
 from taskito.config import check_seconds, parse_rate_limit, to_milliseconds
 from taskito.exceptions import WorkerError
 from taskito.middleware import Middleware
@@ -48,6 +54,7 @@ class Worker:
         tasks: The tasks by name. Remote ones are left out: their code is elsewhere.
         config: Queues, concurrency, time limits, serializers.
         middleware: Called around each attempt, in this order.
+        schedules: What its code declares; stored when it starts.
 
     Raises:
         ConfigurationError: A task names a serializer that does not exist.
@@ -64,12 +71,15 @@ class Worker:
         tasks: Mapping[str, Task[..., Any]],
         config: WorkerConfig,
         middleware: Sequence[Middleware] = (),
+        schedules: Sequence[NewSchedule] = (),
     ) -> None:
         # Imported here, so that nothing native is loaded before a worker is wanted.
         from taskito import _core
 
         self.id = uuid.uuid4().hex
         self.config = config
+        self._backend = backend
+        self._schedules = tuple(schedules)
         self._known = {name: task for name, task in tasks.items() if not task.is_remote}
         self._sink = BackendSink(backend)
         outcomes = OutcomeTypes(_core.Success, _core.Failure, _core.Snoozed, _core.Aborted)
@@ -117,6 +127,8 @@ class Worker:
         with contextlib.ExitStack() as stack:
             if self.config.handle_signals:
                 stack.enter_context(StopSignals(self._first_signal, self._second_signal))
+            if self._schedules:
+                self._backend.put_schedules(self._schedules)
             self._dispatcher.start()
             self._started = True
             _at_exit(self)
@@ -173,6 +185,7 @@ class Worker:
                 ttl_ms=None if ttl is None else to_milliseconds(ttl),
                 most=self.config.max_dead_letters,
             ),
+            schedules=tuple(one.name for one in self._schedules),
             limits=tuple(
                 _limit(name, task.options)
                 for name, task in self._known.items()

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::id::JobId;
+pub use crate::schedule::CatchUp;
 use crate::transitions::State;
 
 /// Bytes that travel without being copied: payloads, results, stored errors.
@@ -58,6 +59,8 @@ pub struct NewJob {
     pub id: Option<JobId>,
     /// Opaque to the store.
     pub metadata: Option<Bytes>,
+    /// The fire that made it; only the store itself sets this.
+    pub fire: Option<Fire>,
     pub depends_on: Vec<Dependency>,
 }
 
@@ -126,6 +129,57 @@ pub enum LimitedBy {
     Concurrency,
 }
 
+/// One fire of a schedule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fire {
+    pub schedule: String,
+    pub at_ms: i64,
+}
+
+/// What becomes of a fire while an earlier job of the schedule has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Overlap {
+    Allow,
+    Skip,
+    Queue,
+}
+
+/// A schedule as the code of an application declares it.
+#[derive(Debug, Clone)]
+pub struct NewSchedule {
+    pub name: String,
+    pub line: String,
+    pub timezone: String,
+    pub catch_up: CatchUp,
+    pub overlap: Overlap,
+    /// What each fire enqueues.
+    pub job: NewJob,
+}
+
+/// A stored schedule.
+#[derive(Debug, Clone)]
+pub struct ScheduleRecord {
+    pub name: String,
+    pub line: String,
+    pub timezone: String,
+    pub catch_up: CatchUp,
+    pub overlap: Overlap,
+    pub task: String,
+    pub queue: String,
+    pub paused: bool,
+    /// Whether the code of a registered worker declares it.
+    pub declared: bool,
+    pub next_ms: Option<i64>,
+    /// The last fire that made a job.
+    pub last_ms: Option<i64>,
+    pub last_job: Option<JobId>,
+    pub fired: i64,
+    /// Fires that made no job because of an earlier one.
+    pub skipped: i64,
+    /// Fires that wait for the end of an earlier job.
+    pub waiting: i64,
+}
+
 /// What a worker tells the store about itself when it starts.
 #[derive(Debug, Clone)]
 pub struct WorkerRegistration {
@@ -141,6 +195,8 @@ pub struct WorkerRegistration {
     pub lease_ms: i64,
     /// Attempts it runs at a time.
     pub concurrency: usize,
+    /// The schedules that its code declares; those of others do not fire.
+    pub schedules: Vec<String>,
     /// The limits of its tasks; a task without an entry has none.
     pub limits: Vec<TaskLimit>,
     /// How many dead letters are kept; the last worker that started counts.
@@ -257,6 +313,8 @@ pub struct ClaimedJob {
     pub timeout_ms: i64,
     /// How long from now until the job expires unless it has started.
     pub expires_in_ms: Option<i64>,
+    /// The fire of a schedule that made it.
+    pub fire: Option<Fire>,
     /// It was running beside a crash; a worker runs one such job at a time.
     pub suspect: bool,
 }
@@ -284,9 +342,13 @@ pub struct MaintainReply {
     pub rescued: usize,
     pub expired: usize,
     pub pruned: usize,
+    /// Jobs made by schedules.
+    pub fired: usize,
     pub next_due_ms: Option<i64>,
     /// Tasks with waiting jobs that no registered worker knows.
     pub unknown_tasks: Vec<String>,
+    /// Schedules that do not fire since no registered worker declares them.
+    pub undeclared_schedules: Vec<String>,
 }
 
 /// Why a scheduled job waits.
@@ -348,6 +410,8 @@ pub struct JobRecord {
     pub cancel_requested: bool,
     pub original_id: Option<JobId>,
     pub replayed_as: Option<JobId>,
+    /// The fire of a schedule that made it.
+    pub fire: Option<Fire>,
     pub dependencies: Vec<JobId>,
     pub dependents: Vec<JobId>,
     pub errors: Vec<ErrorRecord>,

@@ -196,6 +196,7 @@ fn children_wait_for_all_their_parents() {
     let bench = Bench::new();
     let parent = bench.enqueue(job());
     let child = NewJob {
+        fire: None,
         depends_on: vec![Dependency::Id(parent), Dependency::Earlier(0)],
         delay_ms: 50,
         ..job()
@@ -237,12 +238,14 @@ fn the_end_of_a_parent_cancels_all_that_depends_on_it() {
         ..job()
     });
     let mut batch = vec![NewJob {
+        fire: None,
         depends_on: vec![Dependency::Id(root)],
         unique_key: Some("k".to_owned()),
         ..job()
     }];
     for position in 0..2_000 {
         batch.push(NewJob {
+            fire: None,
             depends_on: vec![Dependency::Earlier(position)],
             ..job()
         });
@@ -269,6 +272,7 @@ fn the_end_of_a_parent_cancels_all_that_depends_on_it() {
             .contains(&root.to_string())
     );
     let late = bench.enqueue(NewJob {
+        fire: None,
         depends_on: vec![Dependency::Id(ids[7])],
         ..job()
     });
@@ -292,6 +296,7 @@ fn a_cascade_beyond_one_atom_is_finished_by_upkeep() {
     let root = bench.enqueue(job());
     let batch = vec![
         NewJob {
+            fire: None,
             depends_on: vec![Dependency::Id(root)],
             ..job()
         };
@@ -323,6 +328,7 @@ fn a_refused_batch_changes_nothing() {
     let refused = bench.store.enqueue(vec![
         job(),
         NewJob {
+            fire: None,
             depends_on: vec![unknown],
             ..job()
         },
@@ -631,6 +637,7 @@ fn a_child_that_was_due_at_its_enqueue_waits_for_no_wall_clock() {
     let bench = Bench::new();
     let parent = bench.enqueue(job());
     let child = bench.enqueue(NewJob {
+        fire: None,
         depends_on: vec![Dependency::Id(parent)],
         ..job()
     });

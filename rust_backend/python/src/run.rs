@@ -88,6 +88,18 @@ impl Run {
         self.handle.job().timeout_ms
     }
 
+    /// The schedule whose fire made the job.
+    #[getter]
+    fn schedule(&self) -> Option<&str> {
+        let fire = self.handle.job().fire.as_ref();
+        fire.map(|fire| fire.schedule.as_str())
+    }
+
+    #[getter]
+    fn fire_ms(&self) -> Option<i64> {
+        self.handle.job().fire.as_ref().map(|fire| fire.at_ms)
+    }
+
     /// Whether somebody asked for the cancellation of this job.
     fn cancel_requested(&self) -> bool {
         self.handle.cancel_requested()

@@ -17,7 +17,9 @@ use crate::clock::VirtualClock;
 use crate::convert::build::{ToPython, all};
 use crate::convert::field::{Place, Value};
 use crate::convert::ids::AskedIds;
-use crate::convert::{exchange_reply, exchange_request, lease, locks, new_job, requests, worker};
+use crate::convert::{
+    exchange_reply, exchange_request, lease, locks, new_job, requests, schedule, worker,
+};
 use crate::errors;
 use crate::gil::{self, Detached};
 
@@ -319,6 +321,45 @@ impl SqliteStore {
             Some(id) => all(py, &gil::detached(py, || self.store.logs(id))?),
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Take over schedules as code declares them.
+    fn put_schedules(&self, py: Python<'_>, schedules: &Bound<'_, PyAny>) -> PyResult<()> {
+        let declared = schedule::read_batch(schedules)?;
+        gil::detached(py, || self.store.put_schedules(declared))
+    }
+
+    /// Return every schedule, by name.
+    fn schedules<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        all(py, &gil::detached(py, || self.store.schedules())?)
+    }
+
+    /// Pause or resume schedules; False where there is none of that name.
+    fn set_schedules_paused(
+        &self,
+        py: Python<'_>,
+        names: Vec<String>,
+        paused: bool,
+    ) -> PyResult<Vec<bool>> {
+        gil::detached(py, || self.store.set_schedules_paused(names, paused))
+    }
+
+    /// Delete schedules; False where there is none of that name.
+    fn delete_schedules(&self, py: Python<'_>, names: Vec<String>) -> PyResult<Vec<bool>> {
+        gil::detached(py, || self.store.delete_schedules(names))
+    }
+
+    /// Make a job of each schedule now; None where there is none of that name.
+    fn trigger_schedules(
+        &self,
+        py: Python<'_>,
+        names: Vec<String>,
+    ) -> PyResult<Vec<Option<String>>> {
+        let made = gil::detached(py, || self.store.trigger_schedules(names))?;
+        Ok(made
+            .into_iter()
+            .map(|id| id.map(|id| id.to_string()))
+            .collect())
     }
 
     /// Verify the file (``quick_check``, schema, counts); facts for ``taskito check``.

@@ -13,6 +13,7 @@ from taskito.backends import params
 from taskito.backends.base import Backend, BackendOptions
 from taskito.backends.capabilities import Capabilities, Liveness
 from taskito.backends.memory import control, dead_letters, inspection, limits, locks
+from taskito.backends.memory import schedules as scheduling
 from taskito.backends.memory.enqueue import enqueue, replay
 from taskito.backends.memory.exchange import exchange
 from taskito.backends.memory.maintain import give_back, maintain
@@ -56,6 +57,7 @@ class MemoryBackend(Backend):
         pauses=True,
         replay=True,
         dead_letter_limits=True,
+        schedules=True,
         virtual_time=True,
         liveness=Liveness.LEASE,
     )
@@ -246,6 +248,33 @@ class MemoryBackend(Backend):
         with self._atom() as store:
             job = inspection.find(store, id)
             return [] if job is None else list(job.logs)
+
+    # Schedules ----------------------------------------------------------------------------------
+
+    def put_schedules(self, schedules: Sequence[params.NewSchedule]) -> None:
+        """Take over declared schedules; see ``Backend.put_schedules``."""
+        with self._atom() as store:
+            scheduling.put(store, schedules)
+
+    def schedules(self) -> builtins.list[params.ScheduleRecord]:
+        """Return every schedule; see ``Backend.schedules``."""
+        with self._atom() as store:
+            return scheduling.records(store)
+
+    def set_schedules_paused(self, names: Sequence[str], paused: bool) -> builtins.list[bool]:
+        """Pause or resume schedules; see ``Backend.set_schedules_paused``."""
+        with self._atom() as store:
+            return [scheduling.set_paused(store, name, paused) for name in names]
+
+    def delete_schedules(self, names: Sequence[str]) -> builtins.list[bool]:
+        """Delete schedules; see ``Backend.delete_schedules``."""
+        with self._atom() as store:
+            return [store.schedules.pop(name, None) is not None for name in names]
+
+    def trigger_schedules(self, names: Sequence[str]) -> builtins.list[str | None]:
+        """Make a job of each schedule; see ``Backend.trigger_schedules``."""
+        with self._atom() as store:
+            return [scheduling.trigger(store, name) for name in names]
 
     # Parts --------------------------------------------------------------------------------------
 

@@ -145,6 +145,7 @@ def _replay_one(store: Store, job_id: str, dead_only: bool) -> str | None:
     )
     job = _new_job(store, store.last_sequence + 1, spec, {})
     job.original_id = old.id
+    job.schedule, job.fire_ms = old.schedule, old.fire_ms
     old.replayed_as = job.id
     store.add(job)
     return job.id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 
 from taskito.backends import params
-from taskito.backends.memory import limits
+from taskito.backends.memory import limits, schedules
 from taskito.backends.memory.job import Job
 from taskito.backends.memory.store import EXPIRED, Lane, Store, Worker
 from taskito.backends.params import ErrorKind, JobState, Verdict, Why
@@ -43,7 +43,11 @@ def exchange(store: Store, request: params.ExchangeRequest) -> params.ExchangeRe
     cancel_requests = tuple(job.id for job in worker.running.values() if job.cancel_requested)
     idle = request.want if request.idle is None else request.idle
     jobs = tuple(_claim(store, worker, request.want, idle))
-    waits = (store.next_due_ms(), _next_token_ms(store, worker) if request.want else None)
+    waits = (
+        store.next_due_ms(),
+        schedules.next_fire_ms(store),
+        _next_token_ms(store, worker) if request.want else None,
+    )
     return params.ExchangeReply(
         verdicts=verdicts,
         jobs=jobs,
@@ -252,5 +256,7 @@ def _describe(store: Store, job: Job) -> params.ClaimedJob:
         max_retries=spec.max_retries,
         timeout_ms=spec.timeout_ms,
         expires_in_ms=expires_in_ms,
+        schedule=job.schedule,
+        fire_ms=job.fire_ms,
         suspect=job.suspect,
     )

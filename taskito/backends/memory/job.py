@@ -55,6 +55,8 @@ class Job:
     suspect: bool = False
     original_id: str | None = None
     replayed_as: str | None = None
+    schedule: str | None = None
+    fire_ms: int | None = None
     dependencies: tuple[str, ...] = ()
     pending: int = 0
     dependents: dict[str, None] = field(default_factory=dict)
@@ -122,6 +124,8 @@ def to_record(
         cancel_requested=job.cancel_requested,
         original_id=job.original_id,
         replayed_as=job.replayed_as,
+        schedule=job.schedule,
+        fire_ms=job.fire_ms,
         dependencies=job.dependencies,
         dependents=tuple(job.dependents),
         errors=tuple(job.errors) if whole else (),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 
 from taskito.backends import params
-from taskito.backends.memory import dead_letters, limits, locks
+from taskito.backends.memory import dead_letters, limits, locks, schedules
 from taskito.backends.memory.exchange import release
 from taskito.backends.memory.job import Job
 from taskito.backends.memory.store import EXPIRED, Store
@@ -25,13 +25,16 @@ def maintain(store: Store, budget: int) -> params.MaintainReply:
     pruned = _prune(store, budget)
     pruned += dead_letters.prune(store, budget - pruned)
     locks.forget_expired(store)
+    fired = schedules.fire(store, budget)
     return params.MaintainReply(
         promoted=promoted,
         rescued=rescued,
         expired=expired,
         pruned=pruned,
+        fired=fired,
         next_due_ms=_next_due_ms(store),
         unknown_tasks=_unknown_tasks(store),
+        undeclared_schedules=schedules.undeclared(store),
     )
 
 
@@ -132,6 +135,8 @@ def _next_due_ms(store: Store) -> int | None:
         waits.append(wait_ms)
     if (end_ms := store.first_lease_end()) is not None:
         waits.append(end_ms - steady)
+    if (fire_ms := schedules.next_fire_ms(store)) is not None:
+        waits.append(fire_ms)
     return max(0, min(waits)) if waits else None
 
 

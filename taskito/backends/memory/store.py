@@ -22,6 +22,7 @@ from taskito.backends import params
 from taskito.backends.base import Clock
 from taskito.backends.memory.bucket import Limit
 from taskito.backends.memory.job import Job
+from taskito.backends.memory.stored_schedule import StoredSchedule
 from taskito.backends.params import JobState, Why
 from taskito.backends.transitions import next_state
 from taskito.exceptions import QueueClosedError
@@ -79,6 +80,8 @@ class Store:
         """The final jobs in the order in which they ended."""
         self.workers: dict[str, Worker] = {}
         self.paused: set[str] = set()
+        self.schedules: dict[str, StoredSchedule] = {}
+        """By name, in the order of their first declaration."""
         self.limits: dict[tuple[params.LimitKind, str], Limit] = {}
         self.locks: dict[str, HeldLock] = {}
         self.unique_keys: dict[str, str] = {}

@@ -209,6 +209,7 @@ def worker_starter(backend: Backend) -> StartWorker:
         queues: tuple[str, ...] | None = None,
         tasks: tuple[str, ...] = ("add",),
         lease_ms: int = 30_000,
+        schedules: tuple[str, ...] = (),
         limits: tuple[params.TaskLimit, ...] = (),
         dead_letters: params.DeadLetterLimit = NO_DEAD_LETTER_LIMIT,
     ) -> PlayedWorker:
@@ -220,6 +221,7 @@ def worker_starter(backend: Backend) -> StartWorker:
             tasks=tasks,
             lease_ms=lease_ms,
             concurrency=4,
+            schedules=schedules,
             limits=limits,
             dead_letters=dead_letters,
         )

@@ -41,6 +41,7 @@ impl Setup {
             max_retries: 0,
             timeout_ms: 0,
             expires_in_ms: None,
+            fire: None,
             suspect: false,
         }
     }

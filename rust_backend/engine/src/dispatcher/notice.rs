@@ -23,6 +23,8 @@ pub enum NoticeKind {
     Timeout,
     /// Jobs wait for a task that no worker knows; told once per name.
     UnknownTask,
+    /// A schedule does not fire, since no worker declares it; told once per name.
+    UndeclaredSchedule,
     /// The store failed in a way that passes, and is tried again.
     Storage,
     /// The store works again.
@@ -43,6 +45,7 @@ impl NoticeKind {
             Self::Lost => "lost",
             Self::Timeout => "timeout",
             Self::UnknownTask => "unknown_task",
+            Self::UndeclaredSchedule => "undeclared_schedule",
             Self::Storage => "storage",
             Self::StorageRecovered => "storage_recovered",
             Self::Draining => "draining",

@@ -16,6 +16,7 @@ use super::keyed;
 use super::lanes::Lanes;
 use super::limits::{Gates, Way};
 use super::place::{self, Place};
+use super::schedules;
 use super::schema::code;
 use super::session::Session;
 use super::transaction::Transaction;
@@ -331,11 +332,12 @@ fn load(transaction: &mut Transaction<'_>, lane: i64, rank: i64, seq: i64) -> Ou
         .connection
         .prepare_cached(
             "SELECT id, priority, max_retries, timeout_ms, expires_ms, serializer, metadata, payload,
-                    concurrency_key, iif(unique_until_start, unique_key, NULL), detour.due_ms, why, pending, attempt, crashes, suspect, run, started_ms
+                    concurrency_key, iif(unique_until_start, unique_key, NULL), schedule, fire_ms,
+                    detour.due_ms, why, pending, attempt, crashes, suspect, run, started_ms
              FROM job LEFT JOIN detour ON detour.seq = job.seq WHERE job.seq = ?1",
         )?
         .query_row([seq], |row| {
-            let carried = place::detour(row, 10)?.unwrap_or_default();
+            let carried = place::detour(row, 12)?.unwrap_or_default();
             Ok(Candidate {
                 lane,
                 rank,
@@ -356,6 +358,7 @@ fn load(transaction: &mut Transaction<'_>, lane: i64, rank: i64, seq: i64) -> Ou
                     attempt: carried.attempt,
                     suspect: carried.suspect,
                     expires_in_ms: None,
+                    fire: schedules::read_fire(row, 10)?,
                 },
             })
         })?;

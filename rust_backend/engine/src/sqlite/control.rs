@@ -245,8 +245,8 @@ fn replay_one(
     connection
         .prepare_cached(
             "INSERT INTO job SELECT ?2, ?3, lane, priority, ?4, ?4, 0, max_retries, max_crashes,
-                    timeout_ms, NULL, result_ttl_ms, NULL, 0, NULL, concurrency_key, id, serializer, metadata,
-                    payload
+                    timeout_ms, NULL, result_ttl_ms, NULL, 0, NULL, concurrency_key, id, schedule, fire_ms,
+                    serializer, metadata, payload
              FROM job WHERE seq = ?1",
         )?
         .execute(params![old, seq, new.0, now_ms])?;

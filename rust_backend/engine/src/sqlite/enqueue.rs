@@ -397,7 +397,7 @@ fn store(
     connection
         .prepare_cached(
             "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14,
-                                     ?15, ?16, NULL, ?17, ?18, ?19)",
+                                     ?15, ?16, NULL, ?17, ?18, ?19, ?20, ?21)",
         )?
         .execute(params![
             seq,
@@ -416,6 +416,8 @@ fn store(
             job.unique_until_start,
             job.idempotency_key,
             job.concurrency_key,
+            job.fire.as_ref().map(|fire| &fire.schedule),
+            job.fire.as_ref().map(|fire| fire.at_ms),
             job.serializer,
             job.metadata.as_deref(),
             &job.payload[..],

@@ -8,6 +8,7 @@ use super::claim;
 use super::enqueue;
 use super::failure::{Failure, Outcome};
 use super::lanes::Lanes;
+use super::schedules;
 use super::schema::timer;
 use super::session::Session;
 use super::settle;
@@ -111,8 +112,14 @@ fn signals(
     let cancel_requests = statement
         .query_map([session.row], |row| row.get(0).map(JobId))?
         .collect::<Result<_, _>>()?;
-    let next_due_ms =
-        upkeep::next_timer(connection, timer::PROMOTE)?.map(|at_ms| (at_ms - now_ms).max(0));
+    let mut next_due_ms = None;
+    for kind in [timer::PROMOTE, timer::FIRE] {
+        let left = upkeep::next_timer(connection, kind)?.map(|at_ms| (at_ms - now_ms).max(0));
+        next_due_ms = next_due_ms.into_iter().chain(left).min();
+    }
+    if schedules::can_go_on(connection)? {
+        next_due_ms = Some(0);
+    }
     Ok(ExchangeReply {
         cancel_requests,
         paused: paused(connection, session.namespace)?,

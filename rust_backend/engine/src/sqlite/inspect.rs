@@ -9,6 +9,7 @@ use super::keyed;
 use super::lanes::{Lane, Lanes};
 use super::limits::Gates;
 use super::place::{self, Body, Place, final_state, rank};
+use super::schedules;
 use super::schema::code;
 use super::session;
 use super::settle;
@@ -340,7 +341,8 @@ fn record(
     let carried = body.carried();
     let mut job = connection
         .prepare_cached(
-            "SELECT created_ms, max_retries, timeout_ms, expires_ms, original, serializer, metadata
+            "SELECT created_ms, max_retries, timeout_ms, expires_ms, original, serializer, metadata,
+                    schedule, fire_ms
              FROM job WHERE seq = ?1",
         )?
         .query_row([seq], |row| {
@@ -381,6 +383,7 @@ fn record(
                 cancel_requested: false,
                 original_id: row.get::<_, Option<[u8; 16]>>(4)?.map(JobId),
                 replayed_as: None,
+                fire: schedules::read_fire(row, 7)?,
                 dependencies: Vec::new(),
                 dependents: Vec::new(),
                 errors: Vec::new(),

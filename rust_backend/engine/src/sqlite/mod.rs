@@ -10,6 +10,7 @@
 //! | `limits`, `keyed` | what may run at a time, and how often |
 //! | `locks`, `dead_letters` | named locks; how many dead letters are kept |
 //! | `upkeep`, `control`, `inspect` | time and dead workers; requests; reading |
+//! | `schedules` | what fires when |
 //! | `changes`, `checkpoint` | wake-ups; the write-ahead log |
 //! | `costs` | how much work was done, for tests |
 
@@ -33,6 +34,7 @@ mod locks;
 mod opening;
 mod place;
 mod random;
+mod schedules;
 mod schema;
 mod session;
 mod settle;
@@ -59,7 +61,8 @@ use crate::id::JobId;
 use crate::model::{
     Cancelled, Count, Enqueued, ExchangeReply, ExchangeRequest, JobRecord, Lease, LimitRecord,
     ListRequest, LockAnswer, LockLease, LockRecord, LockRequest, LogRecord, MaintainReply, NewJob,
-    Page, PurgeRequest, Rate, ReplayRequest, Settlement, WorkerRecord, WorkerRegistration,
+    NewSchedule, Page, PurgeRequest, Rate, ReplayRequest, ScheduleRecord, Settlement, WorkerRecord,
+    WorkerRegistration,
 };
 use crate::platform::{self, Liveness, LivenessFile, PathRules};
 use crate::store::{LockStore, Store};
@@ -126,7 +129,7 @@ pub struct SqliteStore {
     durability: Durability,
     clock: Arc<dyn Clock>,
     sessions: RwLock<HashMap<String, Arc<Session>>>,
-    random: Random,
+    random: Arc<Random>,
     closed: AtomicBool,
 }
 
@@ -155,7 +158,7 @@ impl SqliteStore {
             durability: options.durability,
             clock: options.clock,
             sessions: RwLock::default(),
-            random: Random::new(),
+            random: Arc::new(Random::new()),
             closed: AtomicBool::new(false),
         }))
     }
@@ -508,6 +511,89 @@ impl SqliteStore {
         })
     }
 
+    /// Take over what code declares: new schedules are added, known ones follow it and keep their
+    /// history.
+    ///
+    /// # Errors
+    /// A schedule is invalid, or the store cannot be written; nothing was changed.
+    pub fn put_schedules(&self, declared: Vec<NewSchedule>) -> Result<()> {
+        schedules::validate(&declared)?;
+        let namespace = self.namespace.clone();
+        let clock = Arc::clone(&self.clock);
+        self.write(declared.len(), self.acknowledged(), move |transaction| {
+            schedules::put(transaction, &namespace, &declared, clock.wall_ms())
+        })
+    }
+
+    /// Every schedule, by name.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn schedules(&self) -> Result<Vec<ScheduleRecord>> {
+        self.read(
+            |connection, _| match transaction::namespace(connection, &self.namespace)? {
+                Some(namespace) => schedules::list(connection, namespace),
+                None => Ok(Vec::new()),
+            },
+        )
+    }
+
+    /// Pause or resume schedules; false where there is none of that name.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn set_schedules_paused(&self, names: Vec<String>, paused: bool) -> Result<Vec<bool>> {
+        self.with_schedules(names, move |transaction, id, now_ms| {
+            schedules::set_paused(transaction, id, paused, now_ms)
+        })
+        .map(|found| found.into_iter().map(|one| one.is_some()).collect())
+    }
+
+    /// Delete schedules; their jobs stay. False where there is none of that name.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn delete_schedules(&self, names: Vec<String>) -> Result<Vec<bool>> {
+        self.with_schedules(names, |transaction, id, _| {
+            schedules::delete(transaction, id)
+        })
+        .map(|found| found.into_iter().map(|one| one.is_some()).collect())
+    }
+
+    /// Make a job of each schedule now; `None` where there is none of that name.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn trigger_schedules(&self, names: Vec<String>) -> Result<Vec<Option<JobId>>> {
+        let random = Arc::clone(&self.random);
+        self.with_schedules(names, move |transaction, id, now_ms| {
+            schedules::trigger(transaction, id, now_ms, &mut || random.next())
+        })
+    }
+
+    fn with_schedules<T: Send + 'static>(
+        &self,
+        names: Vec<String>,
+        mut work: impl FnMut(&mut transaction::Transaction<'_>, i64, i64) -> failure::Outcome<T>
+        + Send
+        + 'static,
+    ) -> Result<Vec<Option<T>>> {
+        let namespace = self.namespace.clone();
+        let clock = Arc::clone(&self.clock);
+        self.write(names.len(), self.acknowledged(), move |transaction| {
+            let mut answers = Vec::with_capacity(names.len());
+            for name in names {
+                let id = schedules::find(transaction.connection, &namespace, &name)?;
+                let now_ms = clock.wall_ms();
+                answers.push(match id {
+                    Some(id) => Some(work(transaction, id, now_ms)?),
+                    None => None,
+                });
+            }
+            Ok(answers)
+        })
+    }
+
     fn session(&self, worker: &str) -> Result<Arc<Session>> {
         self.sessions
             .read()
@@ -706,8 +792,9 @@ impl Store for SqliteStore {
         if findings.work || !dead.is_empty() {
             let clock = Arc::clone(&self.clock);
             let step = dead.clone();
+            let random = Arc::clone(&self.random);
             reply = self.write(budget, self.unacknowledged(), move |transaction| {
-                upkeep::run(transaction, &step, &*clock, budget)
+                upkeep::run(transaction, &step, &*clock, budget, &mut || random.next())
             })?;
         }
         if let Some(folder) = self.file.folder() {
@@ -718,6 +805,7 @@ impl Store for SqliteStore {
             }
         }
         reply.unknown_tasks = findings.unknown_tasks;
+        reply.undeclared_schedules = findings.undeclared_schedules;
         Ok(reply)
     }
 

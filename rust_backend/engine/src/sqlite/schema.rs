@@ -21,7 +21,7 @@ use super::failure::{Failure, Outcome};
 use crate::error::EngineError;
 
 /// The schema that this version reads and writes.
-pub(super) const SCHEMA: i64 = 3;
+pub(super) const SCHEMA: i64 = 4;
 /// `PRAGMA application_id` of every taskito file: "tskt".
 pub(super) const APPLICATION_ID: i64 = 0x7473_6B74;
 
@@ -45,6 +45,8 @@ pub(super) mod timer {
     pub(in crate::sqlite) const EXPIRE: i64 = 1;
     /// The finished job is deleted.
     pub(in crate::sqlite) const PRUNE: i64 = 2;
+    /// A schedule fires; the number is that of the schedule.
+    pub(in crate::sqlite) const FIRE: i64 = 3;
 }
 
 /// Kinds of `held_key` rows.
@@ -93,6 +95,8 @@ CREATE TABLE job (
     idempotency_key TEXT,
     concurrency_key TEXT,
     original BLOB,
+    schedule TEXT,
+    fire_ms INTEGER,
     serializer TEXT NOT NULL,
     metadata BLOB,
     payload BLOB NOT NULL
@@ -196,8 +200,48 @@ CREATE TABLE worker (
     host TEXT NOT NULL,
     queues TEXT,
     tasks TEXT NOT NULL,
+    schedules TEXT NOT NULL,
     started_ms INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE schedule (
+    id INTEGER PRIMARY KEY,
+    namespace INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    line TEXT NOT NULL,
+    timezone TEXT NOT NULL,
+    catch_up INTEGER NOT NULL,
+    overlap INTEGER NOT NULL,
+    paused INTEGER NOT NULL,
+    next_ms INTEGER,
+    armed_ms INTEGER,
+    last_ms INTEGER,
+    last_job BLOB,
+    fired INTEGER NOT NULL,
+    skipped INTEGER NOT NULL,
+    queue TEXT NOT NULL,
+    task TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    delay_ms INTEGER NOT NULL,
+    max_retries INTEGER NOT NULL,
+    max_crashes INTEGER NOT NULL,
+    timeout_ms INTEGER NOT NULL,
+    expires_in_ms INTEGER,
+    result_ttl_ms INTEGER,
+    unique_key TEXT,
+    unique_until_start INTEGER NOT NULL,
+    concurrency_key TEXT,
+    serializer TEXT NOT NULL,
+    metadata BLOB,
+    payload BLOB NOT NULL,
+    UNIQUE (namespace, name)
+) STRICT;
+CREATE INDEX unarmed_schedule ON schedule (namespace, name) WHERE armed_ms IS NULL;
+CREATE TABLE schedule_job (
+    schedule INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (schedule, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE waiting_fire (
+    schedule INTEGER NOT NULL, at_ms INTEGER NOT NULL, PRIMARY KEY (schedule, at_ms)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE cancel_request (
     worker INTEGER NOT NULL, seq INTEGER NOT NULL, reason TEXT NOT NULL,
     PRIMARY KEY (worker, seq)

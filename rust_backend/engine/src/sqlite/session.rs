@@ -8,6 +8,7 @@ use super::dead_letters;
 use super::enqueue::TIME_LIMIT;
 use super::failure::{Failure, Outcome};
 use super::limits;
+use super::schedules;
 use super::transaction::Transaction;
 use crate::error::EngineError;
 use crate::model::{Rate, WorkerRegistration};
@@ -93,7 +94,8 @@ pub(super) fn validate(worker: &WorkerRegistration) -> Result<(), EngineError> {
             return Err(EngineError::invalid("max_concurrent", problem));
         }
     }
-    for name in worker.tasks.iter().chain(worker.queues.iter().flatten()) {
+    let names = worker.tasks.iter().chain(worker.queues.iter().flatten());
+    for name in names.chain(&worker.schedules) {
         if let Some(problem) = super::enqueue::name_problem(name) {
             return Err(EngineError::invalid("worker", problem));
         }
@@ -128,8 +130,8 @@ pub(super) fn insert(
     let namespace = super::transaction::ensure_namespace(connection, namespace)?;
     connection
         .prepare_cached(
-            "INSERT INTO worker (id, namespace, pid, host, queues, tasks, started_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO worker (id, namespace, pid, host, queues, tasks, schedules, started_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
             worker.id,
@@ -138,6 +140,7 @@ pub(super) fn insert(
             worker.host,
             worker.queues.as_ref().map(|queues| join(queues)),
             join(&worker.tasks),
+            join(&worker.schedules),
             now_ms,
         ])?;
     let row = connection.last_insert_rowid();
@@ -149,6 +152,7 @@ pub(super) fn insert(
         &worker.limits,
         steady_ms,
     )?;
+    schedules::arrange_named(transaction, namespace, &worker.schedules)?;
     Ok((row, namespace))
 }
 

@@ -12,6 +12,7 @@ use super::lanes::Lanes;
 use super::limits;
 use super::locks;
 use super::place::{self, Body, Detour, Place};
+use super::schedules;
 use super::schema::{code, timer};
 use super::session;
 use super::settle::{self, Entry};
@@ -44,6 +45,7 @@ pub(super) struct Findings {
     pub(super) work: bool,
     pub(super) next_due_ms: Option<i64>,
     pub(super) unknown_tasks: Vec<String>,
+    pub(super) undeclared_schedules: Vec<String>,
 }
 
 /// Look what there is to do, without the write lock: an idle store is not written to.
@@ -64,9 +66,15 @@ pub(super) fn look(
         Some(namespace) => unknown_tasks(connection, lanes, namespace, &workers)?,
         None => Vec::new(),
     };
+    let undeclared_schedules = match super::transaction::namespace(connection, namespace)? {
+        Some(namespace) => schedules::undeclared(connection, namespace)?,
+        None => Vec::new(),
+    };
+    let work = cascade || next_due_ms == Some(0);
     Ok(Findings {
         workers,
-        work: cascade || next_due_ms == Some(0),
+        work,
+        undeclared_schedules,
         next_due_ms,
         unknown_tasks,
     })
@@ -78,6 +86,7 @@ pub(super) fn run(
     dead: &[DeadWorker],
     clock: &dyn Clock,
     budget: usize,
+    random: &mut dyn FnMut() -> u64,
 ) -> Outcome<MaintainReply> {
     let (now_ms, steady_ms) = (clock.wall_ms(), clock.steady_ms());
     let mut reply = MaintainReply::default();
@@ -93,6 +102,7 @@ pub(super) fn run(
     reply.pruned += dead_letters::prune(transaction, now_ms, budget - reply.pruned)?;
     locks::forget_expired(transaction, steady_ms, budget)?;
     continue_cascades(transaction, now_ms, budget)?;
+    reply.fired = schedules::fire(transaction, now_ms, budget, random)?;
     let connection = transaction.connection;
     let uncounted = |namespace| dead_letters::uncounted(transaction, namespace);
     reply.next_due_ms = next_due(connection, transaction.lanes, now_ms, steady_ms, &uncounted)?;
@@ -108,9 +118,12 @@ fn next_due(
     uncounted: &dyn Fn(i64) -> i64,
 ) -> Outcome<Option<i64>> {
     let mut next = dead_letters::next_due(connection, lanes, now_ms, uncounted)?;
-    for kind in [timer::PROMOTE, timer::EXPIRE, timer::PRUNE] {
+    for kind in [timer::PROMOTE, timer::EXPIRE, timer::PRUNE, timer::FIRE] {
         let left = next_timer(connection, kind)?.map(|at_ms| (at_ms - now_ms).max(0));
         next = next.into_iter().chain(left).min();
+    }
+    if schedules::can_go_on(connection)? {
+        return Ok(Some(0));
     }
     // Not a hot statement: once a second at most, over the jobs that are running.
     let deadline: Option<i64> = connection
@@ -226,10 +239,7 @@ fn rescue_all(
         };
         take_back(transaction, job, started.then_some(&crash), now_ms)?;
     }
-    transaction
-        .connection
-        .prepare_cached("DELETE FROM worker WHERE row = ?1")?
-        .execute([worker.row])?;
+    schedules::forget_worker(transaction, worker.row)?;
     transaction.ring();
     Ok(held.len())
 }
@@ -449,10 +459,7 @@ pub(super) fn release_all(
         }
         take_back(transaction, &job, None, now_ms)?;
     }
-    transaction
-        .connection
-        .prepare_cached("DELETE FROM worker WHERE row = ?1")?
-        .execute([worker])?;
+    schedules::forget_worker(transaction, worker)?;
     Ok(())
 }
 

@@ -109,6 +109,7 @@ impl State {
             timeout_ms,
             expires_in_ms: None,
             suspect: false,
+            fire: None,
         });
         id
     }
@@ -227,6 +228,7 @@ pub fn dispatcher(
         tasks: vec!["task".to_owned()],
         lease_ms: 30_000,
         concurrency,
+        schedules: vec![],
         limits: Vec::new(),
         dead_letters: DeadLetterLimit::default(),
     };

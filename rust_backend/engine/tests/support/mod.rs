@@ -127,6 +127,7 @@ pub fn job() -> NewJob {
         concurrency_key: None,
         id: None,
         metadata: None,
+        fire: None,
         depends_on: Vec::new(),
     }
 }

@@ -42,6 +42,7 @@ classes! {
     outcome_snooze: "OutcomeSnooze",
     outcome_success: "OutcomeSuccess",
     page: "Page",
+    schedule_record: "ScheduleRecord",
     rate: "Rate",
     settlement: "Settlement",
     start: "Start",

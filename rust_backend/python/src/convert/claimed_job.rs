@@ -7,6 +7,7 @@ use taskito_engine::model::ClaimedJob;
 use super::build::ToPython;
 use super::field::Place;
 use super::lease;
+use super::schedule;
 
 impl ToPython for ClaimedJob {
     fn to_python<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -27,6 +28,8 @@ impl ToPython for ClaimedJob {
                 max_retries: self.max_retries,
                 timeout_ms: self.timeout_ms,
                 expires_in_ms: self.expires_in_ms,
+                schedule: self.fire.as_ref().map(|fire| &fire.schedule),
+                fire_ms: self.fire.as_ref().map(|fire| fire.at_ms),
                 suspect: self.suspect,
             }
         )
@@ -47,6 +50,7 @@ pub(crate) fn read(job: &Bound<'_, PyAny>, place: Place) -> PyResult<ClaimedJob>
         max_retries: field!(job, max_retries, place),
         timeout_ms: field!(job, timeout_ms, place),
         expires_in_ms: field!(job, expires_in_ms, place),
+        fire: schedule::read_fire(job, place)?,
         suspect: field!(job, suspect, place),
     })
 }

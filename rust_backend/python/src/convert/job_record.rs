@@ -48,6 +48,8 @@ impl ToPython for JobRecord {
                 cancel_requested: self.cancel_requested,
                 original_id: self.original_id.as_ref().map(JobId::to_string),
                 replayed_as: self.replayed_as.as_ref().map(JobId::to_string),
+                schedule: self.fire.as_ref().map(|fire| &fire.schedule),
+                fire_ms: self.fire.as_ref().map(|fire| fire.at_ms),
                 dependencies: PyTuple::new(py, ids::texts(&self.dependencies))?,
                 dependents: PyTuple::new(py, ids::texts(&self.dependents))?,
                 errors: tuple(py, &self.errors)?,

@@ -16,8 +16,10 @@ impl ToPython for MaintainReply {
                 rescued: self.rescued,
                 expired: self.expired,
                 pruned: self.pruned,
+                fired: self.fired,
                 next_due_ms: self.next_due_ms,
                 unknown_tasks: PyTuple::new(py, &self.unknown_tasks)?,
+                undeclared_schedules: PyTuple::new(py, &self.undeclared_schedules)?,
             }
         )
     }
@@ -30,7 +32,9 @@ pub(crate) fn read(reply: &Bound<'_, PyAny>) -> PyResult<MaintainReply> {
         rescued: field!(reply, rescued, Place::Whole),
         expired: field!(reply, expired, Place::Whole),
         pruned: field!(reply, pruned, Place::Whole),
+        fired: field!(reply, fired, Place::Whole),
         next_due_ms: field!(reply, next_due_ms, Place::Whole),
         unknown_tasks: field!(reply, unknown_tasks, Place::Whole),
+        undeclared_schedules: field!(reply, undeclared_schedules, Place::Whole),
     })
 }

@@ -3,7 +3,9 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use taskito_engine::model::{Cancelled, ErrorKind, LimitKind, LimitedBy, Verdict, Why};
+use taskito_engine::model::{
+    Cancelled, CatchUp, ErrorKind, LimitKind, LimitedBy, Overlap, Verdict, Why,
+};
 use taskito_engine::transitions::State;
 
 use super::build::ToPython;
@@ -92,6 +94,24 @@ static ERROR_KINDS: Members<ErrorKind> = Members::new(
     ],
 );
 
+static CATCH_UPS: Members<CatchUp> = Members::new(
+    "CatchUp",
+    &[
+        (CatchUp::Once, "once"),
+        (CatchUp::All, "all"),
+        (CatchUp::None, "none"),
+    ],
+);
+
+static OVERLAPS: Members<Overlap> = Members::new(
+    "Overlap",
+    &[
+        (Overlap::Allow, "allow"),
+        (Overlap::Skip, "skip"),
+        (Overlap::Queue, "queue"),
+    ],
+);
+
 static VERDICTS: Members<Verdict> = Members::new(
     "Verdict",
     &[
@@ -147,6 +167,8 @@ members! {
     State: STATES,
     Why: WHYS,
     ErrorKind: ERROR_KINDS,
+    CatchUp: CATCH_UPS,
+    Overlap: OVERLAPS,
     Verdict: VERDICTS,
     Cancelled: CANCEL_VERDICTS,
     LimitKind: LIMIT_KINDS,

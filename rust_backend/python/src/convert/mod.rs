@@ -20,4 +20,5 @@ pub(crate) mod members;
 pub(crate) mod new_job;
 pub(crate) mod outcome;
 pub(crate) mod requests;
+pub(crate) mod schedule;
 pub(crate) mod worker;

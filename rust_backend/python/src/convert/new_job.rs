@@ -32,7 +32,8 @@ pub(crate) fn read_batch(jobs: &Bound<'_, PyAny>) -> PyResult<Vec<NewJob>> {
         .collect()
 }
 
-fn read(job: &Bound<'_, PyAny>, place: Place) -> PyResult<NewJob> {
+/// Read one job.
+pub(crate) fn read(job: &Bound<'_, PyAny>, place: Place) -> PyResult<NewJob> {
     Ok(NewJob {
         task: field!(job, task, place),
         queue: field!(job, queue, place),
@@ -53,6 +54,7 @@ fn read(job: &Bound<'_, PyAny>, place: Place) -> PyResult<NewJob> {
         concurrency_key: field!(job, concurrency_key, place),
         id: field!(job, id, place),
         metadata: field!(job, metadata, place),
+        fire: None,
         depends_on: field!(job, depends_on, place),
     })
 }

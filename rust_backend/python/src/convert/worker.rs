@@ -24,6 +24,7 @@ impl ToPython for WorkerRegistration {
                 tasks: PyTuple::new(py, &self.tasks)?,
                 lease_ms: self.lease_ms,
                 concurrency: self.concurrency,
+                schedules: PyTuple::new(py, &self.schedules)?,
                 limits: tuple(py, &self.limits)?,
                 dead_letters: self.dead_letters.to_python(py)?,
             }
@@ -62,6 +63,7 @@ pub(crate) fn read(worker: &Bound<'_, PyAny>) -> PyResult<WorkerRegistration> {
         tasks: field!(worker, tasks, Place::Whole),
         lease_ms: field!(worker, lease_ms, Place::Whole),
         concurrency: field!(worker, concurrency, Place::Whole),
+        schedules: field!(worker, schedules, Place::Whole),
         limits: field_items!(worker, limits, "limit", limits::read_task),
         dead_letters: field!(worker, dead_letters, Place::Whole),
     })

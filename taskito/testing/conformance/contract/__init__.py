@@ -21,6 +21,7 @@ from taskito.testing.conformance.contract.purge import PurgeContract
 from taskito.testing.conformance.contract.replay import ReplayContract
 from taskito.testing.conformance.contract.rescue import RescueContract
 from taskito.testing.conformance.contract.retry import RetryContract
+from taskito.testing.conformance.contract.schedule import ScheduleContract
 from taskito.testing.conformance.contract.settle import SettleContract
 from taskito.testing.conformance.contract.unique import UniqueContract
 from taskito.testing.conformance.contract.wait import WaitContract
@@ -50,6 +51,7 @@ class ContractStage(
     DeadLetterLimitsContract,
     ProgressLogContract,
     ReplayContract,
+    ScheduleContract,
     NamespacesContract,
     CapabilityContract,
     WorkerContract,

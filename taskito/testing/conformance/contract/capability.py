@@ -20,6 +20,7 @@ from taskito.testing.conformance.topic import Topic
 
 __all__ = ["CapabilityContract"]
 
+_SCHEDULE = params.NewSchedule(name="s", line="@daily", job=NewJob(task="add"))
 _OPERATIONS: dict[str, dict[str, Callable[[Backend, params.Lease], object]]] = {
     "pauses": {
         "pause": lambda backend, _: backend.pause("default"),
@@ -42,6 +43,13 @@ _OPERATIONS: dict[str, dict[str, Callable[[Backend, params.Lease], object]]] = {
     },
     "replay": {
         "replay": lambda backend, lease: backend.replay(params.ReplayRequest(ids=(lease.id,))),
+    },
+    "schedules": {
+        "put_schedules": lambda backend, _: backend.put_schedules([_SCHEDULE]),
+        "schedules": lambda backend, _: backend.schedules(),
+        "set_schedules_paused": lambda backend, _: backend.set_schedules_paused(["s"], True),
+        "delete_schedules": lambda backend, _: backend.delete_schedules(["s"]),
+        "trigger_schedules": lambda backend, _: backend.trigger_schedules(["s"]),
     },
     "progress_log": {
         "set_progress": lambda backend, lease: backend.set_progress(lease.id, lease.token, 5),

@@ -153,6 +153,7 @@ pub(super) struct Machine {
     /// Slots whose thread is stuck in an abandoned run, with its name.
     zombies: HashMap<usize, String>,
     unknown_tasks: HashSet<String>,
+    undeclared_schedules: HashSet<String>,
     /// Why the worker stops, if not by request.
     fatal: Option<EngineError>,
     random: u64,
@@ -193,6 +194,7 @@ impl Machine {
             stalled: None,
             zombies: HashMap::new(),
             unknown_tasks: HashSet::new(),
+            undeclared_schedules: HashSet::new(),
             fatal: None,
             random: config.seed,
             counters: Counters::default(),
@@ -366,6 +368,7 @@ impl Machine {
         };
         self.recovered(|machine| machine.upkeep.done(now, &reply));
         self.backlog = true;
+        self.report_schedules(reply.undeclared_schedules);
         for task in reply.unknown_tasks {
             if self.unknown_tasks.insert(task.clone()) {
                 let message = format!(
@@ -378,6 +381,20 @@ impl Machine {
                     ..notice
                 });
             }
+        }
+    }
+
+    /// Tell of schedules that do not fire since their code is gone.
+    fn report_schedules(&mut self, undeclared: Vec<String>) {
+        for name in undeclared {
+            if !self.undeclared_schedules.insert(name.clone()) {
+                continue;
+            }
+            let message = format!(
+                "the schedule {name:?} does not fire, since no worker declares it; start a worker \
+                 whose code has it, or delete it"
+            );
+            self.notify(Notice::new(NoticeKind::UndeclaredSchedule, message));
         }
     }
 

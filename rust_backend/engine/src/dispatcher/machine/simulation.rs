@@ -467,6 +467,7 @@ impl World {
             max_retries: 1,
             timeout_ms: template.timeout_ms,
             expires_in_ms: template.expires_in_ms,
+            fire: None,
             suspect: false,
         })
     }

@@ -50,7 +50,13 @@ impl Upkeep {
         self.outage.succeeded();
         self.at = now + self.interval_ms;
         self.due_in(now, reply.next_due_ms);
-        let touched = [reply.promoted, reply.rescued, reply.expired, reply.pruned];
+        let touched = [
+            reply.promoted,
+            reply.rescued,
+            reply.expired,
+            reply.pruned,
+            reply.fired,
+        ];
         if touched.iter().any(|rows| *rows >= BUDGET) {
             self.at = now;
         }
