@@ -31,7 +31,7 @@ class Periodic(Enqueueing):
             self, function: Callable[..., Any], name: str | None, options: TaskOptions
         ) -> Task[..., Any]: ...
 
-    def periodic(  # noqa: PLR0917 - the order is part of the public API
+    def periodic(
         self,
         cron: str,
         name: str | None = None,

@@ -522,8 +522,8 @@ class ExchangeReply:
         lost: Renewals that were refused: these leases are over.
         cancel_requests: Ids of this worker's jobs whose cancellation was asked for.
         paused: The queues that are paused now.
-        next_due_ms: How long until a waiting job becomes due, a schedule fires, or a rate lets one start that this
-            worker could run; None if none waits for a time.
+        next_due_ms: How long until a waiting job becomes due, a schedule fires, or a rate lets one
+            start that this worker could run; None if none waits for a time.
     """
 
     verdicts: tuple[Verdict, ...] = ()

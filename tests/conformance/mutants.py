@@ -511,6 +511,127 @@ class LeasesOnTheWallClock(Patched):
         store.clock = WallClockOnly(store.clock)
 
 
+# Schedules --------------------------------------------------------------------------------------
+
+
+class AroundUpkeep(MemoryBackend):
+    """A mutant that spoils its schedules just before upkeep."""
+
+    def maintain(self, budget):
+        for one in self._opened().schedules.values():
+            self.spoil(one)
+        return super().maintain(budget)
+
+    def spoil(self, one):
+        raise NotImplementedError
+
+
+class AheadOfTime:
+    """A clock that is half a second fast."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.steady_ms = clock.steady_ms
+
+    def wall_ms(self):
+        return self.clock.wall_ms() + 500
+
+
+@fails("test_it_fires_at_its_time_once_and_not_before")
+class FiresEarly(MemoryBackend):
+    def maintain(self, budget):
+        store = self._opened()
+        clock = store.clock
+        before = super().maintain(budget)
+        store.clock = AheadOfTime(clock)
+        fired = super().maintain(budget).fired
+        store.clock = clock
+        return replace(before, fired=before.fired + fired)
+
+
+@fails("test_it_fires_at_its_time_once_and_not_before")
+class FiresTwice(MemoryBackend):
+    def maintain(self, budget):
+        due = {name: one.next_ms for name, one in self._opened().schedules.items()}
+        reply = super().maintain(budget)
+        for name, one in self._opened().schedules.items():
+            if one.fired == 1:
+                one.next_ms = due[name]
+        return reply
+
+
+@fails("test_a_wall_clock_that_is_set_back_fires_nothing_twice")
+class ForgetsThatItFired(AroundUpkeep):
+    def spoil(self, one):
+        following = one.schedule.next_after(self._opened().clock.wall_ms())
+        if following is not None and one.next_ms is not None:
+            one.next_ms = min(following, one.next_ms)
+
+
+@fails("test_no_fire_is_lost_or_doubled_however_small_the_steps")
+class LosesFiresWhenTheBudgetEnds(MemoryBackend):
+    def maintain(self, budget):
+        reply = super().maintain(budget)
+        now = self._opened().clock.wall_ms()
+        for one in self._opened().schedules.values():
+            if one.next_ms is not None and one.next_ms <= now:
+                one.next_ms = one.schedule.next_after(now)
+        return reply
+
+
+@fails("test_a_schedule_holds_for_whoever_opens_the_store")
+class ForgetsThePauseOnRestart(Patched):
+    def patch(self, store):
+        for one in store.schedules.values():
+            one.paused = False
+
+
+@fails("test_a_schedule_that_no_worker_declares_is_told_and_does_not_fire")
+class FiresWithoutItsCode(MemoryBackend):
+    def register(self, worker):
+        super().register(replace(worker, schedules=tuple(self._opened().schedules)))
+
+
+@fails(
+    "test_fires_that_were_missed_are_made_good_as_declared",
+    catch_up=params.CatchUp.ONCE,
+    late_ms=20_000,
+    made=[3],
+)
+class MakesGoodEachTime(MemoryBackend):
+    def put_schedules(self, schedules):
+        super().put_schedules([replace(one, catch_up=params.CatchUp.ALL) for one in schedules])
+
+
+@fails(
+    "test_a_fire_beside_an_unfinished_job_follows_overlap",
+    overlap=params.Overlap.SKIP,
+    made=1,
+    skipped=2,
+    waiting=0,
+)
+class IgnoresOverlaps(MemoryBackend):
+    def put_schedules(self, schedules):
+        super().put_schedules([replace(one, overlap=params.Overlap.ALLOW) for one in schedules])
+
+
+@fails("test_a_redeploy_keeps_history_pause_and_the_fire_that_is_due")
+class StartsAnewWithEachDeploy(MemoryBackend):
+    def put_schedules(self, schedules):
+        self.delete_schedules([one.name for one in schedules])
+        super().put_schedules(schedules)
+
+
+@fails("test_a_paused_schedule_does_not_fire_and_none_of_it_is_made_good")
+class MakesGoodWhatAPauseLeftOut(MemoryBackend):
+    def set_schedules_paused(self, names, paused):
+        before = {name: one.next_ms for name, one in self._opened().schedules.items()}
+        answers = super().set_schedules_paused(names, paused)
+        for name, one in self._opened().schedules.items():
+            one.next_ms = before[name]
+        return answers
+
+
 # Looking ----------------------------------------------------------------------------------------
 
 

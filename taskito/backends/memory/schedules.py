@@ -207,9 +207,7 @@ def _is_open(store: Store, job_id: str) -> bool:
 def _active(store: Store) -> Iterable[StoredSchedule]:
     """Return the schedules that fire: not paused, and declared by a worker."""
     declared = _declared(store)
-    return [
-        one for name, one in store.schedules.items() if name in declared and not one.paused
-    ]
+    return [one for name, one in store.schedules.items() if name in declared and not one.paused]
 
 
 def _declared(store: Store) -> set[str]:

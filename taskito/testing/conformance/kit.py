@@ -11,6 +11,7 @@ from taskito.testing.conformance.fixtures import KitFixtures
 from taskito.testing.conformance.interleavings import StatefulStage
 from taskito.testing.conformance.limit_races import LimitRaces
 from taskito.testing.conformance.round_trip import RoundTripStage
+from taskito.testing.conformance.schedule_races import ScheduleRaces
 
 __all__ = ["BackendConformance"]
 
@@ -21,6 +22,7 @@ class BackendConformance(
     RoundTripStage,
     ConcurrentStage,
     LimitRaces,
+    ScheduleRaces,
     CrashStage,
     ConnectionStage,
     BudgetStage,

@@ -68,6 +68,7 @@ impl Bench {
                 concurrency: 4,
                 limits,
                 dead_letters: DeadLetterLimit::default(),
+                schedules: Vec::new(),
             })
             .unwrap();
         id
