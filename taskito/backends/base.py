@@ -171,7 +171,7 @@ class Backend(abc.ABC):
         Promotes jobs that became due, takes back the jobs of workers that died or whose lease
         ended, cancels expired ones, deletes finished ones whose ``result_ttl_ms`` is over and dead
         letters beyond the ``DeadLetterLimit`` of the last worker that started, and makes the jobs
-        of schedules that fire (see ``put_schedules``). A store
+        of schedules that fire, in this order: fires come last (see ``put_schedules``). A store
         that holds several namespaces may do the upkeep of all of them in one step; the counts tell
         what was done. All jobs of a worker that is gone are taken back together, whatever the
         budget.

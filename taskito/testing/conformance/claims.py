@@ -6,6 +6,7 @@ from taskito.backends import Backend, params
 from taskito.backends.params import JobState, LimitedBy, Verdict
 from taskito.testing.conformance.model import Model, ModelJob, ModelWorker
 from taskito.testing.conformance.observation import Observer
+from taskito.testing.conformance.timetable import Timetable
 
 __all__ = ["ExchangeCheck"]
 
@@ -17,10 +18,14 @@ class ExchangeCheck:
         backend: The store under test.
         model: What it should be like.
         observer: Reads the store.
+        timetable: Its schedules.
     """
 
-    def __init__(self, backend: Backend, model: Model, observer: Observer) -> None:
+    def __init__(
+        self, backend: Backend, model: Model, observer: Observer, timetable: Timetable
+    ) -> None:
         self.backend = backend
+        self.timetable = timetable
         self.model = model
         self.observer = observer
         self._last_token: dict[str, int] = {}
@@ -159,6 +164,8 @@ class ExchangeCheck:
             max_retries=spec.max_retries,
             timeout_ms=spec.timeout_ms,
             expires_in_ms=expires_in_ms,
+            schedule=job.schedule,
+            fire_ms=job.fire_ms,
             suspect=claimed.suspect,
         )
         assert claimed == expected, f"claimed {claimed}, not {expected}"
@@ -169,6 +176,7 @@ class ExchangeCheck:
         waits = [
             max(0, (job.due_ms or now) - now) for job in self.model.in_state(JobState.SCHEDULED)
         ]
+        waits += self.timetable.waits_ms()
         if request.want:
             allowances = self.model.allowances
             waits += [

@@ -69,6 +69,8 @@ class ModelJob:
     progress: int | None = None
     original_id: str | None = None
     replayed_as: str | None = None
+    schedule: str | None = None
+    fire_ms: int | None = None
     dependencies: tuple[str, ...] = ()
     missing: set[str] = field(default_factory=set)
     holds_key: bool = True
@@ -196,7 +198,9 @@ class Model:
             idempotency_key=None,
             depends_on=(),
         )
-        self.add(new_id, spec, ()).original_id = old.id
+        new = self.add(new_id, spec, ())
+        new.original_id = old.id
+        new.schedule, new.fire_ms = old.schedule, old.fire_ms
         old.replayed_as = new_id
 
     # Attempts -----------------------------------------------------------------------------------

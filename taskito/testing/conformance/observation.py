@@ -134,6 +134,8 @@ class Observer:
             "cancel_requested": job.cancel_reason is not None,
             "original_id": job.original_id,
             "replayed_as": job.replayed_as,
+            "schedule": job.schedule,
+            "fire_ms": job.fire_ms,
             "concurrency_key": spec.concurrency_key,
             "limited_by": self.model.allowances.limited_by(job)
             if job.state is JobState.READY

@@ -45,6 +45,7 @@ from taskito.testing.conformance.plays import (
     subsets,
 )
 from taskito.testing.conformance.snapshot import every_id
+from taskito.testing.conformance.timetable import SCHEDULE_NAMES, SCHEDULES, Timetable
 from taskito.testing.conformance.upkeep import MOST_STEPS, PLENTY, UpkeepCheck
 
 __all__ = ["StoreMachine"]
@@ -72,8 +73,10 @@ class StoreMachine(RuleBasedStateMachine):
         self.backend = factory(BackendOptions(namespace=fresh_namespace(), clock=self.clock))
         self.backend.open()
         self.observer = Observer(self.backend, self.model)
-        self.upkeep = UpkeepCheck(self.backend, self.model, self.observer)
-        self.exchanges = ExchangeCheck(self.backend, self.model, self.observer)
+        self.timetable = Timetable(self.backend, self.model)
+        parts = self.backend, self.model, self.observer, self.timetable
+        self.upkeep = UpkeepCheck(*parts)
+        self.exchanges = ExchangeCheck(*parts)
         self.leases: list[tuple[str, params.Lease]] = []
         self.vanished: set[str] = set()
         self.unregistered: list[str] = []
@@ -99,6 +102,9 @@ class StoreMachine(RuleBasedStateMachine):
         # Later than every end, delay and expiry, also where the wall clock was set back.
         self.clock.set_wall(max(self.clock.wall_ms(), NOW) + A_LONG_TIME_MS)
         self.backend.cancel(params.CancelRequest(ids=tuple(every_id(self.backend)), running=True))
+        if self.capabilities.schedules:
+            names = [record.name for record in self.backend.schedules()]
+            self.backend.delete_schedules(names)
         for worker in self.backend.workers():
             self.backend.unregister(worker.id)
         for lock in self.backend.locks() if self.capabilities.locks else ():
@@ -121,6 +127,7 @@ class StoreMachine(RuleBasedStateMachine):
             lease_ms=5_000,
             limits=[],
             dead_letters=params.DeadLetterLimit(),
+            schedules=[],
         )
         self.enqueue(data=data)
 
@@ -181,6 +188,7 @@ class StoreMachine(RuleBasedStateMachine):
         tasks=st.lists(st.sampled_from(TASKS), unique=True) | st.just(list(TASKS)),
         lease_ms=st.sampled_from([100, 5_000, 30_000]),
         dead_letters=DEAD_LETTER_LIMITS,
+        schedules=st.lists(st.sampled_from(SCHEDULE_NAMES), unique=True),
         limits=st.just([]) | st.lists(LIMITS, max_size=2, unique_by=lambda limit: limit.task),
     )
     def register(
@@ -190,6 +198,7 @@ class StoreMachine(RuleBasedStateMachine):
         lease_ms: int,
         limits: list[params.TaskLimit],
         dead_letters: params.DeadLetterLimit,
+        schedules: list[str],
     ) -> None:
         """Start a worker; what it says of its tasks counts from now on."""
         may_limit = self.capabilities.limits
@@ -205,6 +214,7 @@ class StoreMachine(RuleBasedStateMachine):
             dead_letters=dead_letters
             if self.capabilities.dead_letter_limits
             else params.DeadLetterLimit(),
+            schedules=tuple(schedules) if self.capabilities.schedules else (),
             limits=tuple(limit for limit in limits if may_limit and limit.task in tasks),
         )
         self.backend.register(registration)
@@ -520,6 +530,54 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.backend.release_lock(name, token) == held, "release_lock"
         if held:
             del self.model.locks[name]
+    # Schedules ----------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.capabilities.schedules)
+    @rule(spec=SCHEDULES)
+    def declare(self, spec: params.NewSchedule) -> None:
+        """Let code declare a schedule, a new one or a changed one."""
+        self.timetable.put(spec)
+
+    @precondition(lambda self: self.capabilities.schedules)
+    @rule(name=st.sampled_from(SCHEDULE_NAMES), paused=st.booleans())
+    def pause_schedule(self, name: str, paused: bool) -> None:
+        """Pause or resume a schedule."""
+        self.timetable.set_paused(name, paused)
+
+    @precondition(lambda self: self.timetable.schedules)
+    @rule(name=st.sampled_from(SCHEDULE_NAMES))
+    def delete_schedule(self, name: str) -> None:
+        """Delete a schedule."""
+        self.timetable.delete(name)
+
+    @precondition(lambda self: self.capabilities.schedules and len(self.model.jobs) < MAX_JOBS)
+    @rule(name=st.sampled_from(SCHEDULE_NAMES))
+    def trigger_schedule(self, name: str) -> None:
+        """Make a job of a schedule at once."""
+        self.timetable.trigger(name)
+
+    @precondition(lambda self: self.capabilities.schedules and self._present())
+    @rule(data=st.data(), spec=SCHEDULES, milliseconds=st.sampled_from([20_000, 60_000, 90_000]))
+    def fire(self, data: st.DataObject, spec: params.NewSchedule, milliseconds: int) -> None:
+        """Let a schedule fire, and a worker that declares it run a job."""
+        if spec.name not in self.timetable.schedules:
+            self.timetable.put(spec)
+        if not any(
+            spec.name in worker.registration.schedules for worker in self.model.workers.values()
+        ):
+            if len(self.model.workers) >= MAX_WORKERS:
+                return
+            names = list(SCHEDULE_NAMES)
+            self.register(
+                queues=None,
+                tasks=list(TASKS),
+                lease_ms=30_000,
+                limits=[],
+                dead_letters=params.DeadLetterLimit(),
+                schedules=names,
+            )
+        self.clock.advance(milliseconds)
+        self.upkeep.run(data.draw(st.sampled_from([1, PLENTY])))
 
     # Afterwards ---------------------------------------------------------------------------------
 
@@ -527,6 +585,7 @@ class StoreMachine(RuleBasedStateMachine):
     def the_store_is_like_the_model(self) -> None:
         """Compare everything that can be inspected, and the number of changes."""
         self.observer.compare()
+        self.timetable.compare()
         changes = self.backend.wait(0, 0)
         assert changes >= self.changes, f"wait: {changes} after {self.changes}"
         self.changes = changes

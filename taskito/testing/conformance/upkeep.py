@@ -7,6 +7,7 @@ from taskito.backends.capabilities import Liveness
 from taskito.backends.params import JobState
 from taskito.testing.conformance.model import WAITING, Model, ModelJob
 from taskito.testing.conformance.observation import Observer
+from taskito.testing.conformance.timetable import Timetable
 
 __all__ = ["PLENTY", "UpkeepCheck"]
 
@@ -24,10 +25,14 @@ class UpkeepCheck:
         backend: The store under test.
         model: What it should be like.
         observer: Reads the store.
+        timetable: Its schedules.
     """
 
-    def __init__(self, backend: Backend, model: Model, observer: Observer) -> None:
+    def __init__(
+        self, backend: Backend, model: Model, observer: Observer, timetable: Timetable
+    ) -> None:
         self.backend = backend
+        self.timetable = timetable
         self.model = model
         self.observer = observer
 
@@ -60,8 +65,9 @@ class UpkeepCheck:
         promoted = len(done.promoted)
         assert reply.promoted >= promoted, f"promoted: {reply.promoted}, not {promoted}"
         assert reply.pruned >= len(done.pruned), f"pruned: {reply.pruned}, not {len(done.pruned)}"
+        left = self.timetable.after_upkeep(reply, budget)
         self._check_rest(reply, *waiting)
-        return reply, self._check_bounds(reply, budget, over)
+        return reply, self._check_bounds(reply, budget, over) or left
 
     # Rescues ------------------------------------------------------------------------------------
 
@@ -147,7 +153,7 @@ class UpkeepCheck:
     def _check_rest(
         self, reply: params.MaintainReply, waiting_before: set[str], ready_before: set[str]
     ) -> None:
-        waits = self.model.waits_ms()
+        waits = self.model.waits_ms() + self.timetable.waits_ms()
         if waits:
             assert reply.next_due_ms is not None, "next_due_ms: None, but something is to come"
             assert reply.next_due_ms <= min(waits), (
