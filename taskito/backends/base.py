@@ -353,12 +353,14 @@ class Backend(abc.ABC):
         which may have been missed, otherwise fires count from now.
 
         ``maintain`` makes one job for each fire of a schedule that is not paused and that a
-        registered worker declares, exactly one however many workers call it, in the order of the
-        fires and of the first declaration, at most ``budget`` fires in a step. The job carries the
-        schedule's name and the time of the fire. While the oldest fire that is due is at most ten
-        seconds late, each is made. Otherwise they count as missed, and ``catch_up`` decides:
-        ``once`` makes the newest that is due, ``all`` makes each, of very many the newest 1,000,
-        and ``none`` makes none but the newest, if that is at most ten seconds late.
+        registered worker declares, exactly one however many workers call it. It comes to one
+        schedule after the other, that with the oldest due fire first, and to at most ``budget``
+        fires in a step. The job carries the schedule's name and the time of the fire.
+
+        While the oldest fire that is due is at most ten seconds late, each is made. Otherwise they
+        count as missed, and ``catch_up`` decides: ``once`` makes the newest that is due, ``all``
+        makes each, of very many the newest 1,000, and ``none`` makes none but the newest, if that
+        is at most ten seconds late.
 
         A fire while an earlier job of the schedule has not ended follows ``overlap``. One whose
         ``unique_key`` is held makes no job. A line is read by ``taskito.schedule``. Needs the

@@ -125,7 +125,8 @@ class Timetable:
         """
         if not self.backend.capabilities.schedules:
             return False
-        new = self._new_jobs()
+        records = list(self._unknown_records())[::-1]
+        new = self._by_schedule(records)
         made = sum(len(jobs) for jobs in new.values())
         found = {record.name: record for record in self.backend.schedules()}
         left = False
@@ -135,6 +136,7 @@ class Timetable:
             left |= self._fire(one, mine, found[name].next_ms)
             assert not mine, f"schedule {name}: a job for {mine[0].fire_ms} that was not due"
         assert not new, f"jobs of schedules that do not exist: {sorted(new)}"
+        self._number(record.id for record in records)
         assert made <= reply.fired <= budget, f"fired: {reply.fired}, {made} jobs, budget {budget}"
         assert not left or reply.next_due_ms == 0, f"next_due_ms: {reply.next_due_ms}, fires left"
         expected = sorted(
@@ -240,15 +242,23 @@ class Timetable:
         one.fired += 1
         one.jobs = [job_id] if one.spec.overlap is Overlap.ALLOW else [*one.jobs, job_id]
 
-    def _new_jobs(self) -> dict[str, deque[params.JobRecord]]:
-        """Return the jobs that the model does not know, oldest first, by schedule."""
+    def _by_schedule(
+        self, records: Iterable[params.JobRecord]
+    ) -> dict[str, deque[params.JobRecord]]:
         new: dict[str, deque[params.JobRecord]] = {}
-        for record in self._unknown_records():
+        for record in records:
             assert record.schedule is not None, f"job {record.id} came from nowhere"
-            new.setdefault(record.schedule, deque()).appendleft(record)
+            new.setdefault(record.schedule, deque()).append(record)
         return new
 
+    def _number(self, ids: Iterable[str]) -> None:
+        """Let new jobs of several schedules be in the order in which the store made them."""
+        jobs = [self.model.jobs[job_id] for job_id in ids]
+        for job, number in zip(jobs, sorted(job.number for job in jobs), strict=True):
+            job.number = number
+
     def _unknown_records(self) -> Iterable[params.JobRecord]:
+        """Return the jobs that the model does not know, newest first."""
         after: int | None = None
         while True:
             page = self.backend.list(params.ListRequest(limit=100, after=after))

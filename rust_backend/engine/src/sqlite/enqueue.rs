@@ -385,12 +385,7 @@ fn store(
     for parent in parents {
         family.add(connection, parent, written)?;
     }
-    let due_ms = match job.eta_ms {
-        Some(eta) => eta.max(now_ms),
-        // A delay of a job with parents counts from the end of the last one.
-        None if family.pending > 0 => now_ms,
-        None => now_ms.saturating_add(job.delay_ms).min(TIME_LIMIT),
-    };
+    let due_ms = first_due(job, family.pending, now_ms);
     let expires_ms = job
         .expires_at_ms
         .or_else(|| job.expires_in_ms.map(|after| now_ms.saturating_add(after)));
@@ -483,6 +478,16 @@ fn place_new(
         transaction.make_scheduled(body.seq, body.lane, body.due_ms, Why::Delay)
     } else {
         transaction.make_ready(body, body.due_ms)
+    }
+}
+
+/// When a new job may start, as far as is known.
+fn first_due(job: &NewJob, pending: i64, now_ms: i64) -> i64 {
+    match job.eta_ms {
+        Some(eta) => eta.max(now_ms),
+        // A delay of a job with parents counts from the end of the last one.
+        None if pending > 0 => now_ms,
+        None => now_ms.saturating_add(job.delay_ms).min(TIME_LIMIT),
     }
 }
 

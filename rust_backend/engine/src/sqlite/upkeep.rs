@@ -74,9 +74,9 @@ pub(super) fn look(
     Ok(Findings {
         workers,
         work,
-        undeclared_schedules,
         next_due_ms,
         unknown_tasks,
+        undeclared_schedules,
     })
 }
 
