@@ -75,7 +75,7 @@ fn line() -> impl Strategy<Value = String> {
 
 fn croner(line: &str) -> Cron {
     let parser = CronParser::builder().seconds(Seconds::Optional).build();
-    parser.parse(line).unwrap()
+    parser.parse(line).expect("croner reads the line")
 }
 
 /// Whether the offset of a zone is another one somewhere near.

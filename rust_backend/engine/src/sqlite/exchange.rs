@@ -112,14 +112,8 @@ fn signals(
     let cancel_requests = statement
         .query_map([session.row], |row| row.get(0).map(JobId))?
         .collect::<Result<_, _>>()?;
-    let mut next_due_ms = None;
-    for kind in [timer::PROMOTE, timer::FIRE] {
-        let left = upkeep::next_timer(connection, kind)?.map(|at_ms| (at_ms - now_ms).max(0));
-        next_due_ms = next_due_ms.into_iter().chain(left).min();
-    }
-    if schedules::can_go_on(connection)? {
-        next_due_ms = Some(0);
-    }
+    let next_due_ms =
+        schedules::next_promotion_or_fire(connection)?.map(|at_ms| (at_ms - now_ms).max(0));
     Ok(ExchangeReply {
         cancel_requests,
         paused: paused(connection, session.namespace)?,

@@ -616,9 +616,22 @@ fn waiting(connection: &Connection, id: i64) -> Outcome<usize> {
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
-/// Whether a fire has waited for the end of a job, and need not any more.
-pub(super) fn can_go_on(connection: &Connection) -> Outcome<bool> {
-    Ok(!ready_to_go_on(connection)?.is_empty())
+/// The next time at which a job becomes due or a schedule fires; long ago if a fire has waited for the
+/// end of a job and need not any more. One statement, since every exchange asks.
+pub(super) fn next_promotion_or_fire(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached(
+            "SELECT min(at_ms) FROM (
+                SELECT min(at_ms) AS at_ms FROM timer WHERE kind = ?1
+                UNION ALL SELECT min(at_ms) FROM timer WHERE kind = ?2
+                UNION ALL SELECT 0 FROM (SELECT DISTINCT schedule AS id FROM waiting_fire) AS waiting
+                    JOIN schedule ON schedule.id = waiting.id
+                    WHERE armed_ms IS NOT NULL AND NOT EXISTS (
+                        SELECT 1 FROM schedule_job JOIN job ON job.seq = schedule_job.seq
+                        WHERE schedule_job.schedule = waiting.id AND NOT EXISTS (
+                            SELECT 1 FROM done WHERE done.seq = schedule_job.seq)))",
+        )?
+        .query_row([timer::PROMOTE, timer::FIRE], |row| row.get(0))
 }
 
 /// The armed schedules with waiting fires that nothing is in the way of.

@@ -117,20 +117,22 @@ fn next_due(
     steady_ms: i64,
     uncounted: &dyn Fn(i64) -> i64,
 ) -> Outcome<Option<i64>> {
-    let mut next = dead_letters::next_due(connection, lanes, now_ms, uncounted)?;
-    for kind in [timer::PROMOTE, timer::EXPIRE, timer::PRUNE, timer::FIRE] {
-        let left = next_timer(connection, kind)?.map(|at_ms| (at_ms - now_ms).max(0));
-        next = next.into_iter().chain(left).min();
+    let mut times = vec![schedules::next_promotion_or_fire(connection)?];
+    for kind in [timer::EXPIRE, timer::PRUNE] {
+        times.push(next_timer(connection, kind)?);
     }
-    if schedules::can_go_on(connection)? {
-        return Ok(Some(0));
-    }
+    let next = times
+        .into_iter()
+        .flatten()
+        .min()
+        .map(|at_ms| (at_ms - now_ms).max(0));
     // Not a hot statement: once a second at most, over the jobs that are running.
     let deadline: Option<i64> = connection
         .prepare_cached("SELECT min(deadline_ms) FROM running")?
         .query_row([], |row| row.get(0))?;
     let left = deadline.map(|deadline_ms| (deadline_ms - steady_ms).max(0));
-    Ok(next.into_iter().chain(left).min())
+    let surplus = dead_letters::next_due(connection, lanes, now_ms, uncounted)?;
+    Ok(next.into_iter().chain(left).chain(surplus).min())
 }
 
 /// The earliest time of one kind.

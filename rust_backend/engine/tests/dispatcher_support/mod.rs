@@ -108,7 +108,6 @@ impl State {
             max_retries: 0,
             timeout_ms,
             expires_in_ms: None,
-            fire: None,
             suspect: false,
             fire: None,
         });

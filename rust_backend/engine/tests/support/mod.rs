@@ -66,7 +66,6 @@ impl Bench {
                 tasks: tasks.iter().map(|&task| task.to_owned()).collect(),
                 lease_ms: 10_000,
                 concurrency: 4,
-                schedules: Vec::new(),
                 limits,
                 dead_letters: DeadLetterLimit::default(),
                 schedules: Vec::new(),
