@@ -92,15 +92,12 @@ def next_fires(
         >>> next_fires("30 2 * * *", 1, "Europe/Paris", after=datetime(2027, 3, 27, 12, tzinfo=UTC))
         [datetime.datetime(2027, 3, 28, 3, 0, tzinfo=zoneinfo.ZoneInfo(key='Europe/Paris'))]
     """
-    if not isinstance(n, int) or isinstance(n, bool) or n < 0:
-        raise ConfigurationError(f"n: {n!r} is not allowed; give a whole number, 0 or more")
-    moment = datetime.now(UTC) if after is None else after
-    if not isinstance(moment, datetime) or moment.utcoffset() is None:
-        raise ConfigurationError(f"after: {after!r} is not allowed; give an aware datetime")
+    _check_count(n)
+    moment = datetime.now(UTC) if after is None else _aware(after)
     name = zone_name(timezone)
     schedule = Schedule(line, name)
     zone = ZoneInfo(name)
-    fires = []
+    fires: list[datetime] = []
     at_ms = (moment - _EPOCH) // _MILLISECOND
     while len(fires) < n:
         following = schedule.next_after(at_ms)
@@ -126,3 +123,14 @@ def zone_name(timezone: str | tzinfo | None) -> str:
             f"'Europe/Paris', or a ZoneInfo"
         )
     return name
+
+
+def _check_count(n: object) -> None:
+    if not isinstance(n, int) or isinstance(n, bool) or n < 0:
+        raise ConfigurationError(f"n: {n!r} is not allowed; give a whole number, 0 or more")
+
+
+def _aware(after: object) -> datetime:
+    if not isinstance(after, datetime) or after.utcoffset() is None:
+        raise ConfigurationError(f"after: {after!r} is not allowed; give an aware datetime")
+    return after

@@ -213,6 +213,8 @@ class _InlineRun:
         self.queue = job.queue
         self.metadata = job.metadata
         self.attempt = job.attempt
+        self.schedule = job.schedule
+        self.fire_ms = job.fire_ms
         self.timeout_ms = job.timeout_ms
         self.payload = job.payload
         self.serializer = job.serializer

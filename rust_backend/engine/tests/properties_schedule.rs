@@ -1,5 +1,7 @@
 //! Random lines against croner, an independent implementation.
 
+#![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
+
 use chrono::{DateTime, TimeZone};
 use chrono_tz::Tz;
 use croner::Cron;

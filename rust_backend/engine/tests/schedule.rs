@@ -1,5 +1,7 @@
 //! What lines mean, by example: fields, Vixie's two rules, refusals, missed fires.
 
+#![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
+
 use chrono::{DateTime, NaiveDateTime, TimeZone};
 use chrono_tz::Tz;
 use taskito_engine::schedule::{CatchUp, Due, Schedule, due};

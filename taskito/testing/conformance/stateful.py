@@ -191,7 +191,7 @@ class StoreMachine(RuleBasedStateMachine):
         schedules=st.lists(st.sampled_from(SCHEDULE_NAMES), unique=True),
         limits=st.just([]) | st.lists(LIMITS, max_size=2, unique_by=lambda limit: limit.task),
     )
-    def register(
+    def register(  # noqa: PLR0917 -- Hypothesis gives them by name
         self,
         queues: list[str] | None,
         tasks: list[str],
@@ -530,6 +530,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.backend.release_lock(name, token) == held, "release_lock"
         if held:
             del self.model.locks[name]
+
     # Schedules ----------------------------------------------------------------------------------
 
     @precondition(lambda self: self.capabilities.schedules)
