@@ -105,20 +105,20 @@ class UpkeepCheck:
 
     def _blame(self, job: ModelJob, *, known: bool, culprit: ModelJob | None) -> None:
         record = self.observer.records.get(job.id)
+        # What is gone was buried, and deleted in the same step as a dead letter too many.
+        charged = record is None or record.crashes == job.crashes + 1
         if not known:
-            if record is not None and record.crashes == job.crashes + 1:
+            if charged:
                 assert job.suspect is not False, f"job {job.id} was no suspect and is charged"
                 job.crashes += 1
             elif not job.suspect:
                 job.suspect = None
         elif job is culprit:
-            if job.cancel_reason is None or (
-                record is not None and record.crashes == job.crashes + 1
-            ):
+            if job.cancel_reason is None or charged:
                 job.crashes += 1
         elif culprit is None:
             job.suspect = True
-        charged_out = record is not None and record.state is JobState.DEAD
+        charged_out = record is None or record.state is JobState.DEAD
         if job.cancel_reason is None and charged_out:
             assert job.crashes >= job.spec.max_crashes, f"job {job.id} is buried too early"
             self.model.end(job, JobState.DEAD)
