@@ -9,6 +9,7 @@ from taskito.config import check_metadata
 from taskito.exceptions import ConfigurationError, PayloadTooLargeError, SerializationError
 from taskito.plugins.serializers import get_serializer
 from taskito.serializers.base import Serializer
+from taskito.serializers.context import PayloadContext, PayloadKind
 
 __all__ = ["Codec"]
 
@@ -20,8 +21,10 @@ class Codec:
 
     Args:
         serializer: The default one: a name, or an object.
-        accept: What may be decoded, names or objects; None means the default one, msgpack and json.
-            The default one is always accepted, pickle only if it is that or is named.
+        accept: What may be decoded, names or objects; None means the default one, msgpack and json,
+            and the default one alone if it authenticates: whoever could put a plain payload in the
+            place of a signed one would need no key. The default one is always accepted, pickle only
+            if it is that or is named.
         max_payload_bytes: The largest encoded payload.
 
     Raises:
@@ -40,7 +43,8 @@ class Codec:
             raise ConfigurationError(
                 f"accept: {accept!r} is not allowed; give a list of serializers"
             )
-        others = _ALWAYS_ACCEPTED if accept is None else tuple(accept)
+        usual = () if self.serializer.authenticates else _ALWAYS_ACCEPTED
+        others = usual if accept is None else tuple(accept)
         names = (self.find("accept", other).name for other in others)
         self.accept: tuple[str, ...] = tuple(dict.fromkeys((self.serializer.name, *names)))
         self.max_payload_bytes = max_payload_bytes
@@ -88,15 +92,31 @@ class Codec:
         return {name: self._serializers[name] for name in self.accept}
 
     def encode_call(
-        self, serializer: Serializer, task: str, args: list[Any], kwargs: dict[str, Any]
+        self,
+        serializer: Serializer,
+        task: str,
+        args: list[Any],
+        kwargs: dict[str, Any],
+        job: str | None = None,
     ) -> bytes:
         """Encode the arguments of a call.
+
+        Args:
+            serializer: One of this codec's.
+            task: The task's name.
+            args: The positional arguments.
+            kwargs: The keyword arguments.
+            job: The job's id, if it was chosen already.
 
         Raises:
             SerializationError: An argument cannot be encoded.
             PayloadTooLargeError: They are larger than ``max_payload_bytes``.
         """
-        payload = serializer.dumps([args, kwargs])
+        if serializer.contextual:
+            context = PayloadContext(kind=PayloadKind.CALL, task=task, job=job)
+            payload = serializer.dumps_in([args, kwargs], context)
+        else:
+            payload = serializer.dumps([args, kwargs])
         if len(payload) > self.max_payload_bytes:
             raise PayloadTooLargeError(
                 f"the arguments of task {task!r} take {len(payload)} bytes, max_payload_bytes is "
@@ -133,15 +153,22 @@ class Codec:
             raise SerializationError(f"the stored metadata is a {type(metadata).__name__}, no dict")
         return metadata
 
-    def decode(self, data: bytes, serializer: str) -> Any:
+    def decode(self, data: bytes, serializer: str, context: PayloadContext) -> Any:
         """Decode a payload or a result.
 
+        Args:
+            data: The bytes.
+            serializer: The name of the serializer that is said to have made them.
+            context: Where they were found.
+
         Raises:
-            SerializationError: The serializer is not accepted here, or the bytes are damaged.
+            SerializationError: The serializer is not accepted here, or the bytes are damaged, or
+                were made for another place.
         """
         if serializer not in self.accept:
             raise SerializationError(
                 f"this was encoded by serializer {serializer!r}, and this queue accepts only "
                 f"{', '.join(self.accept)}; add it to accept= if you trust whoever wrote it"
             )
-        return self._serializers[serializer].loads(data)
+        found = self._serializers[serializer]
+        return found.loads_in(data, context) if found.contextual else found.loads(data)

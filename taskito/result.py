@@ -17,6 +17,7 @@ from taskito.exceptions import (
     TaskCancelledError,
     TaskFailedError,
 )
+from taskito.serializers.context import PayloadContext, PayloadKind
 from taskito.status import error_to_dict, last_error, public_status, retry_count, waiting_on
 from taskito.waiter import NotFinalError
 
@@ -241,8 +242,11 @@ class JobResult(Generic[R]):
         if record is None:
             raise self._not_found()
         if record.state is JobState.COMPLETE:
+            context = PayloadContext(
+                kind=PayloadKind.RESULT, task=record.task, job=record.id, run=record.run
+            )
             result: R = self._connection.codec.decode(
-                record.result or b"", record.result_serializer or record.serializer
+                record.result or b"", record.result_serializer or record.serializer, context
             )
             return result
         if record.state is JobState.CANCELLED:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import random
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from taskito import config
+from taskito.backends.ids import MAX_SEQUENCE, new_job_id
 from taskito.backends.params import NewJob
 from taskito.connection import Connection
 from taskito.exceptions import (
@@ -285,7 +288,12 @@ class Enqueueing:
         fields = dict(template.fields)
         if options:
             fields.update(self._checked(options))
-        payload = codec.encode_call(template.serializer, task.name, args, kwargs)
+        if template.serializer.authenticates:
+            # What is bound to a job has to know which one before the store has seen it.
+            fields["id"] = new_job_id(time.time_ns() // 1_000_000, random.randint(0, MAX_SEQUENCE))
+        payload = codec.encode_call(
+            template.serializer, task.name, args, kwargs, job=fields.get("id")
+        )
         if template.derives_key and fields.get("unique_key") is None:
             fields["unique_key"] = _call_key(template.serializer, task.name, args, kwargs, payload)
         if template.concurrency_key is not None:
@@ -305,6 +313,10 @@ class Enqueueing:
         serializer = codec.serializer
         if options.serializer is not None:
             serializer = codec.accepted_serializer(options.serializer)
+        if serializer.authenticates:
+            self._connection.require("given_ids", f"serializer {serializer.name!r}")
+        if task.function is not None:
+            serializer.learn_task(task.name, task.function)
         timeout = self._defaults.timeout if options.timeout is None else options.timeout
         ttl = self._defaults.result_ttl if options.result_ttl is None else options.result_ttl
         fields: dict[str, Any] = {
@@ -386,7 +398,10 @@ def _call_key(
     serializer: Serializer, task: str, args: list[Any], kwargs: dict[str, Any], payload: bytes
 ) -> str:
     """Return a key that two calls share exactly if task and arguments are the same."""
-    if len(kwargs) > 1:
+    if serializer.contextual:
+        # Of each job the payload is another one.
+        payload = serializer.digest([args, dict(sorted(kwargs.items()))])
+    elif len(kwargs) > 1:
         # The order in which keyword arguments were written does not make another call.
         payload = serializer.dumps([args, dict(sorted(kwargs.items()))])
     digest = hashlib.sha256(payload)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from taskito import config
@@ -103,6 +103,17 @@ class Running:
         for running in self._own_workers():
             running.worker.stop()
 
+    def _originals(self, job_id: str) -> Iterator[str]:
+        """Return the jobs that a job replays, nearest first."""
+        seen = {job_id}
+        while True:
+            record = self._connection.backend.get([job_id])[0]
+            if record is None or record.original_id is None or record.original_id in seen:
+                return
+            job_id = record.original_id
+            seen.add(job_id)
+            yield job_id
+
     def _own_workers(self) -> list[RunningWorker]:
         return [running for running in list(self._running) if running.pid == os.getpid()]
 
@@ -175,5 +186,6 @@ class Running:
             serializer=codec.serializer,
             decode_metadata=codec.decode_metadata,
             max_result_bytes=codec.max_payload_bytes,
+            originals=self._originals,
             **{**self._worker_settings, **settings},
         )

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import abc
+import hashlib
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from taskito.serializers.context import PayloadContext
 
 __all__ = ["Serializer"]
 
@@ -21,6 +26,11 @@ class Serializer(abc.ABC):
     Attributes:
         name: Travels with every payload and result, so that a reader knows how to decode it. It is
             short, unique among the serializers of a queue, and never changes its meaning.
+        contextual: Whether ``dumps_in`` and ``loads_in`` are called, with what is known about the
+            job, in place of ``dumps`` and ``loads``.
+        authenticates: Whether it refuses what was not made for the job where it stands. Then the
+            queue chooses the ids of jobs before it encodes (the backend needs the capability
+            ``given_ids``), and accepts no other serializer unless ``accept`` names it.
 
     Example:
         >>> class TextSerializer(Serializer):
@@ -39,6 +49,8 @@ class Serializer(abc.ABC):
     """
 
     name: str
+    contextual: ClassVar[bool] = False
+    authenticates: ClassVar[bool] = False
 
     @abc.abstractmethod
     def dumps(self, value: object) -> bytes:
@@ -67,4 +79,37 @@ class Serializer(abc.ABC):
 
         Raises:
             SerializationError: The bytes are not an encoded value of this serializer.
+        """
+
+    def dumps_in(self, value: object, context: PayloadContext) -> bytes:
+        """Encode a value for the place where it will stand; by default as ``dumps`` does.
+
+        Called in place of ``dumps`` if ``contextual`` is set.
+        """
+        del context
+        return self.dumps(value)
+
+    def loads_in(self, data: bytes | memoryview, context: PayloadContext) -> object:
+        """Decode what was found at a place; by default as ``loads`` does.
+
+        Called in place of ``loads`` if ``contextual`` is set.
+        """
+        del context
+        return self.loads(data)
+
+    def digest(self, value: object) -> bytes:
+        """Return bytes that two values share exactly if they are equal.
+
+        ``idempotent=True`` makes its key of it. A serializer that encodes one value in several ways
+        overrides it.
+        """
+        return hashlib.sha256(self.dumps(value)).digest()
+
+    def learn_task(self, name: str, function: Callable[..., Any]) -> None:  # noqa: B027
+        """Take notice of a task whose calls and results this serializer encodes.
+
+        Called when the task is registered, with its function, so that annotations can be used.
+
+        Raises:
+            ConfigurationError: The function has something that this serializer cannot encode.
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ class WorkerConfig:
         dead_letter_ttl: Seconds after which dead letters of the namespace are deleted; None: never.
         max_dead_letters: How many of them are kept; None keeps all.
         max_result_bytes: The largest encoded result.
+        originals: Returns the jobs that a job replays, nearest first.
 
     Raises:
         ConfigurationError: A value is not allowed; the message names it.
@@ -57,6 +58,7 @@ class WorkerConfig:
     dead_letter_ttl: float | None = None
     max_dead_letters: int | None = None
     max_result_bytes: int = 1_048_576
+    originals: Callable[[str], Iterable[str]] = lambda _job_id: ()
 
     def __post_init__(self) -> None:
         """Check every value and fill in the number of CPUs."""

@@ -21,11 +21,13 @@ from taskito.exceptions import (
     Retry,
     SerializationError,
     Snooze,
+    StorageError,
     TaskNotRegisteredError,
 )
 from taskito.middleware import Middleware
 from taskito.plugins.serializers import get_serializer
 from taskito.serializers.base import Serializer
+from taskito.serializers.context import PayloadContext, PayloadKind
 from taskito.task import Task
 from taskito.worker.config import WorkerConfig
 from taskito.worker.event_loop import ThreadLoop
@@ -164,7 +166,7 @@ class Runner:
                 error = raised
             else:
                 try:
-                    encoded = self._encode(plan, result)
+                    encoded = self._encode(plan, run, result)
                 except SerializationError as raised:
                     result, error, encodable = None, raised, False
             for item in middleware:
@@ -216,7 +218,18 @@ class Runner:
                 "queue's accept= if you trust whoever enqueues"
             )
         try:
-            call = serializer.loads(run.payload)
+            if serializer.contextual:
+                context = PayloadContext(
+                    kind=PayloadKind.CALL,
+                    task=run.task,
+                    job=run.id,
+                    origins=self._config.originals(run.id),
+                )
+                call = serializer.loads_in(run.payload, context)
+            else:
+                call = serializer.loads(run.payload)
+        except StorageError:
+            raise  # The store could not be asked; that says nothing about the payload.
         except Exception as error:
             raise SerializationError(
                 f"the payload of job {run.id} cannot be read by serializer {name!r}: {error}"
@@ -231,10 +244,16 @@ class Runner:
             f"arguments were expected, and serializer {name!r} gave {type(call).__name__}"
         )
 
-    def _encode(self, plan: _Plan, result: Any) -> bytes:
+    def _encode(self, plan: _Plan, run: ClaimedRun, result: Any) -> bytes:
         name = plan.serializer.name
         try:
-            encoded = plan.serializer.dumps(result)
+            if plan.serializer.contextual:
+                context = PayloadContext(
+                    kind=PayloadKind.RESULT, task=run.task, job=run.id, run=run.token
+                )
+                encoded = plan.serializer.dumps_in(result, context)
+            else:
+                encoded = plan.serializer.dumps(result)
         except Exception as error:
             raise SerializationError(
                 f"the result of task {plan.name!r} (a {type(result).__name__}) cannot be encoded "
