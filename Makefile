@@ -19,6 +19,8 @@ VENV_PATH := $(abspath $(VENV))
 BIN := $(VENV_PATH)/bin
 PYTEST = cd tests && $(BIN)/python -m pytest --config-file=../pyproject.toml --rootdir=..
 
+CONTRIB := $(notdir $(wildcard contrib/taskito-*))
+
 # The interpreter that the virtual environment is made from: the first that is new enough.
 PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \
 	if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$candidate; break; fi; done)
@@ -50,7 +52,7 @@ test: setup ## Run the tests of the engine, then those of the installed package
 	$(WITHIN) "tests of the engine" 60 $(SUITE) engine-tests
 	$(WITHIN) "tests of the package" 240 $(SUITE) package-tests
 	$(WITHIN) "timing tests" 45 $(SUITE) timing-tests
-	$(WITHIN) "tests of the example" 60 $(SUITE) example-tests
+	$(WITHIN) "tests of contrib" 90 $(SUITE) contrib-tests
 
 .PHONY: lint
 lint: setup ## Check format, lints, types, the native module's stub and the direction of imports
@@ -59,7 +61,7 @@ lint: setup ## Check format, lints, types, the native module's stub and the dire
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
-	$(BIN)/mypy --strict contrib/taskito-example/taskito_example
+	for package in $(CONTRIB); do $(BIN)/mypy --strict contrib/$$package/$${package//-/_}; done
 	cd $(BUILD) && $(BIN)/python -m mypy.stubtest --mypy-config-file=../pyproject.toml taskito._core
 	$(call lint-imports)
 
@@ -99,7 +101,7 @@ thorough: lint ## Run lint and every test with many more examples, within an hou
 	$(WITHIN) "tests of the package" 2400 $(SUITE) package-tests PATIENCE="-o timeout=1800 -o faulthandler_timeout=1790"
 	$(WITHIN) "endurance" 900 $(SUITE) endurance-tests
 	$(WITHIN) "timing tests" 45 $(SUITE) timing-tests
-	$(WITHIN) "tests of the example" 600 $(SUITE) example-tests EXAMPLE_PROFILE=ci
+	$(WITHIN) "tests of contrib" 630 $(SUITE) contrib-tests CONTRIB_PROFILE=ci
 
 .PHONY: bench
 bench: setup ## Run the benchmarks
@@ -165,18 +167,20 @@ kit-tests: KIT ?= conformance
 kit-tests:
 	$(PYTEST) -n $(PYTEST_WORKERS) --dist=worksteal -o timeout=1800 -o faulthandler_timeout=1790 $(KIT)
 
-# The example plugin is built and installed as anybody's would be; uv is its build backend, so nothing is fetched. It
-# leaves the environment again: the other tests see only what taskito itself ships. It shows how a store is written and
-# is no fast one, so a thorough run holds it to the profile ci.
-.PHONY: example-tests
-example-tests: EXAMPLE_PROFILE ?= quick
-example-tests:
-	rm -rf $(BUILD)/example
-	$(BIN)/uv build --quiet --offline --wheel --python $(BIN)/python --out-dir $(BUILD)/example contrib/taskito-example
-	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(BUILD)/example/*.whl
-	trap '$(BIN)/python -m pip uninstall --quiet --yes taskito-example' EXIT; cd contrib/taskito-example && \
-		TASKITO_CONFORMANCE_PROFILE=$(EXAMPLE_PROFILE) \
-		$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist=worksteal -p taskito.testing.conformance.scorecard
+# Each package is built and installed as anybody's would be; uv is its build backend, so nothing is fetched. It leaves the
+# environment again: the other tests see only what taskito itself ships. The example store shows how one is written and is
+# no fast one, so a thorough run holds it to the profile ci.
+.PHONY: contrib-tests
+contrib-tests: CONTRIB_PROFILE ?= quick
+contrib-tests:
+	for package in $(CONTRIB); do \
+		rm -rf $(BUILD)/contrib; \
+		$(BIN)/uv build --quiet --offline --wheel --python $(BIN)/python --out-dir $(BUILD)/contrib contrib/$$package; \
+		$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(BUILD)/contrib/*.whl; \
+		(trap "$(BIN)/python -m pip uninstall --quiet --yes $$package" EXIT; cd contrib/$$package && \
+			TASKITO_CONFORMANCE_PROFILE=$(CONTRIB_PROFILE) \
+			$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist=worksteal -p taskito.testing.conformance.scorecard); \
+	done
 
 # ---- Parts ----
 

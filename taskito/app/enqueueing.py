@@ -316,7 +316,7 @@ class Enqueueing:
         if serializer.authenticates:
             self._connection.require("given_ids", f"serializer {serializer.name!r}")
         if task.function is not None:
-            serializer.learn_task(task.name, task.function)
+            serializer.learn_task(task.name, task.function, skip=int(options.bind))
         timeout = self._defaults.timeout if options.timeout is None else options.timeout
         ttl = self._defaults.result_ttl if options.result_ttl is None else options.result_ttl
         fields: dict[str, Any] = {

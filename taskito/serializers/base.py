@@ -105,10 +105,17 @@ class Serializer(abc.ABC):
         """
         return hashlib.sha256(self.dumps(value)).digest()
 
-    def learn_task(self, name: str, function: Callable[..., Any]) -> None:  # noqa: B027
+    def learn_task(  # noqa: B027
+        self, name: str, function: Callable[..., Any], *, skip: int = 0
+    ) -> None:
         """Take notice of a task whose calls and results this serializer encodes.
 
         Called when the task is registered, with its function, so that annotations can be used.
+
+        Args:
+            name: The task's name.
+            function: Its function.
+            skip: How many of its first parameters callers do not give; 1 with ``bind=True``.
 
         Raises:
             ConfigurationError: The function has something that this serializer cannot encode.

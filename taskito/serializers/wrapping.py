@@ -64,9 +64,9 @@ class Wrapper(Serializer):
         """Return the inner serializer's digest of a value."""
         return self.inner.digest(value)
 
-    def learn_task(self, name: str, function: Callable[..., Any]) -> None:
+    def learn_task(self, name: str, function: Callable[..., Any], *, skip: int = 0) -> None:
         """Tell the inner serializer."""
-        self.inner.learn_task(name, function)
+        self.inner.learn_task(name, function, skip=skip)
 
     def _check_key(self, envelope: Envelope) -> None:
         if envelope.key not in self.keys.names:
