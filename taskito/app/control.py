@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from taskito.backends.params import (
 )
 from taskito.connection import Connection
 from taskito.exceptions import ConfigurationError, JobNotFoundError
+from taskito.plugins.events import JobCancelled
+from taskito.plugins.observing import Publisher
 from taskito.status import is_final, last_error, public_status, retry_count
 
 __all__ = ["Control"]
@@ -31,6 +34,7 @@ class Control:
     """The part of ``Queue`` that changes stored jobs."""
 
     _connection: Connection
+    _events: Publisher | None
 
     # One job --------------------------------------------------------------------------------------
 
@@ -41,7 +45,7 @@ class Control:
             Whether it was cancelled; False if it is running, has ended or does not exist.
         """
         request = CancelRequest(ids=(config.check_job_id("id", id),))
-        return self._connection.backend.cancel(request)[0] is CancelVerdict.DONE
+        return self._cancel(request) is CancelVerdict.DONE
 
     def cancel_running_job(self, id: str) -> bool:
         """Ask a running job to stop; one that has not started is cancelled at once.
@@ -53,7 +57,20 @@ class Control:
             Whether it was asked or cancelled; False if it has ended or does not exist.
         """
         request = CancelRequest(ids=(config.check_job_id("id", id),), running=True)
-        return self._connection.backend.cancel(request)[0] is not CancelVerdict.REFUSED
+        return self._cancel(request) is not CancelVerdict.REFUSED
+
+    def _cancel(self, request: CancelRequest) -> CancelVerdict:
+        backend = self._connection.backend
+        verdict = backend.cancel(request)[0]
+        if self._events is not None and verdict is CancelVerdict.DONE:
+            record = backend.get(request.ids)[0]
+            if record is not None:
+                at_ms = time.time_ns() // 1_000_000
+                reason = record.reason or "cancelled"
+                self._events.publish(
+                    JobCancelled(at_ms, record.id, record.task, record.queue, reason)
+                )
+        return verdict
 
     def update_progress(self, id: str, n: float) -> bool:
         """Set the progress of a running job from outside; inside, ``current_job`` does it.

@@ -13,7 +13,7 @@ from typing import Any
 
 from taskito import config
 from taskito.backends.ids import MAX_SEQUENCE, new_job_id
-from taskito.backends.params import NewJob
+from taskito.backends.params import Enqueued, NewJob
 from taskito.connection import Connection
 from taskito.exceptions import (
     ConfigurationError,
@@ -21,6 +21,8 @@ from taskito.exceptions import (
     TaskitoError,
     TaskNotRegisteredError,
 )
+from taskito.plugins.events import JobEnqueued
+from taskito.plugins.observing import Publisher
 from taskito.result import JobResult
 from taskito.serializers.base import Serializer
 from taskito.task import Task, TaskOptions
@@ -55,6 +57,7 @@ class Enqueueing:
     """The part of ``Queue`` that enqueues."""
 
     _connection: Connection
+    _events: Publisher | None
     _defaults: Defaults
     _tasks: dict[str, Task[..., Any]]
     _templates: dict[str, _Template]
@@ -367,11 +370,22 @@ class Enqueueing:
     def _store(self, jobs: Sequence[NewJob]) -> list[JobResult[Any]]:
         if not jobs:
             return []
+        if self._events is None:
+            answers = self._stored(jobs)
+        else:
+            with self._events.enqueue():
+                answers = self._stored(jobs)
+                at_ms = time.time_ns() // 1_000_000
+                for job, answer in zip(jobs, answers, strict=True):
+                    if not answer.duplicate:
+                        self._events.publish(JobEnqueued(at_ms, answer.id, job.task, job.queue))
+        return [JobResult(self._connection, answer.id) for answer in answers]
+
+    def _stored(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
         try:
-            answers = self._connection.backend.enqueue(jobs)
+            return list(self._connection.backend.enqueue(jobs))
         except JobNotFoundError as error:
             raise ConfigurationError(str(error)) from error
-        return [JobResult(self._connection, answer.id) for answer in answers]
 
 
 def _listed(field: str, values: Any) -> list[Any]:

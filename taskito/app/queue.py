@@ -26,6 +26,7 @@ from taskito.codec import Codec
 from taskito.connection import check_clock, connect
 from taskito.exceptions import ConfigurationError
 from taskito.middleware import FunctionHooks
+from taskito.plugins.observing import publisher
 from taskito.serializers.base import Serializer
 from taskito.task import (
     AsyncTask,
@@ -172,6 +173,7 @@ class Queue(Asynchronous):
         for option in ("dead_letter_ttl", "max_dead_letters"):
             if self._worker_settings[option] is not None:
                 self._connection.require("dead_letter_limits", f"{option}=")
+        self._events = publisher()
         self._tasks = {}
         self._templates = {}
         self._schedules = {}

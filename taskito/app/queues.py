@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from taskito import config
 from taskito.backends.params import Rate
 from taskito.connection import Connection
+from taskito.plugins.events import QueuePaused, QueueResumed
+from taskito.plugins.observing import Publisher
 
 __all__ = ["Queues"]
 
@@ -23,6 +25,7 @@ class Queues:
     """The part of ``Queue`` that steers its named queues."""
 
     _connection: Connection
+    _events: Publisher | None
 
     def pause(self, queue: str = "default") -> None:
         """Let no job of a queue start until ``resume``; what runs goes on.
@@ -40,6 +43,8 @@ class Queues:
         self._connection.require("pauses", "pause()")
         backend = self._connection.backend
         backend.pause(queue)
+        if self._events is not None:
+            self._events.publish(QueuePaused(time.time_ns() // 1_000_000, queue))
         seen = 0
         deadline = time.monotonic() + _PATIENCE
         while workers := backend.unstarted(queue):
@@ -58,6 +63,8 @@ class Queues:
         queue = config.check_name("queue", queue)
         self._connection.require("pauses", "resume()")
         self._connection.backend.resume(queue)
+        if self._events is not None:
+            self._events.publish(QueueResumed(time.time_ns() // 1_000_000, queue))
 
     def paused_queues(self) -> list[str]:
         """Return the names of the paused queues, sorted."""

@@ -12,11 +12,14 @@ from taskito import config
 from taskito.backends.params import NewSchedule
 from taskito.connection import Connection
 from taskito.middleware import FunctionHooks
+from taskito.plugins.events import WorkerStarted, WorkerStopped
+from taskito.plugins.manager import plugin_manager
+from taskito.plugins.observing import Publisher
 from taskito.task import Task
 
 if TYPE_CHECKING:
     from taskito.backends.base import Backend
-    from taskito.worker import Worker, WorkerConfig
+    from taskito.worker import ScheduledWorker, Worker, WorkerConfig
     from taskito.worker.runner import OutcomeTypes, Runner
 
 __all__ = ["Running", "RunningWorker"]
@@ -28,7 +31,7 @@ _GRACE = 2.0
 class RunningWorker:
     """One worker of a queue, from its making to its end."""
 
-    def __init__(self, worker: Worker, others: list[RunningWorker]) -> None:
+    def __init__(self, worker: Worker | ScheduledWorker, others: list[RunningWorker]) -> None:
         self.worker = worker
         self.ended = threading.Event()
         self.pid = os.getpid()
@@ -37,9 +40,22 @@ class RunningWorker:
 
     def run(self) -> None:
         """Run the worker until it stops."""
+        worker, events = self.worker, self.worker.config.events
+        error: BaseException | None = None
+        if events is not None:
+            config = worker.config
+            events.publish(
+                WorkerStarted(_now(), worker.id, self.pid, config.queues, config.concurrency)
+            )
         try:
-            self.worker.run()
+            worker.run()
+        except BaseException as raised:
+            error = raised
+            raise
         finally:
+            if events is not None:
+                reason = None if error is None else f"{type(error).__name__}: {error}"
+                events.publish(WorkerStopped(_now(), worker.id, self.pid, reason))
             self._others.remove(self)
             self.ended.set()
 
@@ -49,6 +65,7 @@ class Running:
 
     _connection: Connection
     _tasks: dict[str, Task[..., Any]]
+    _events: Publisher | None
     _hooks: FunctionHooks
     _schedules: dict[str, NewSchedule]
     _worker_settings: dict[str, Any]
@@ -135,7 +152,7 @@ class Running:
         drain_timeout: float | None,
         owns_process: bool = False,
     ) -> RunningWorker:
-        from taskito.worker import Worker
+        from taskito.worker import ScheduledWorker, Worker
 
         settings: dict[str, Any] = {}
         if concurrency is not None:
@@ -146,15 +163,15 @@ class Running:
             queues=None if queues is None else config.check_names("queues", queues),
             pool=pool,
             owns_process=config.check_boolean("owns_process", owns_process),
+            events=self._events,
             **settings,
         )
-        worker = Worker(
-            self._connection.backend,
-            dict(self._tasks),
-            worker_config,
-            [self._hooks],
-            tuple(self._schedules.values()),
-        )
+        plugins = plugin_manager()
+        middleware = [*plugins.middleware(), self._hooks]
+        schedules = tuple(self._schedules.values())
+        parts = (self._connection.backend, dict(self._tasks), worker_config, middleware, schedules)
+        scheduler = plugins.scheduler()
+        worker = Worker(*parts) if scheduler is None else ScheduledWorker(scheduler, *parts)
         return RunningWorker(worker, self._running)
 
     def _make_runner(
@@ -189,3 +206,7 @@ class Running:
             originals=self._originals,
             **{**self._worker_settings, **settings},
         )
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

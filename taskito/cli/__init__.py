@@ -15,6 +15,8 @@ from taskito.exceptions import TaskitoError
 
 __all__ = ["main"]
 
+_OWN = "taskito"
+
 
 class _PluginGroup(click.Group):
     """A group whose commands are those of the plugins; errors of taskito are shown in one line."""
@@ -28,6 +30,25 @@ class _PluginGroup(click.Group):
         """Return a command by its name."""
         del ctx
         return _commands().get(cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands under the names of the packages that they come from."""
+        from taskito.plugins.manager import plugin_manager
+
+        offers = plugin_manager().commands()
+        sections: dict[str, list[tuple[str, str]]] = {_OWN: []}
+        limit = formatter.width - 6 - max(map(len, offers), default=0)
+        for name in sorted(offers):
+            offer = offers[name]
+            if not offer.item.hidden:
+                rows = sections.setdefault(offer.distribution, [])
+                rows.append((name, offer.item.get_short_help_str(limit)))
+        del ctx
+        for distribution, rows in sorted(sections.items(), key=lambda item: item[0] != _OWN):
+            if rows:
+                title = "Commands" if distribution == _OWN else f"Commands of {distribution}"
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; what taskito raises becomes a message and exit status 1."""

@@ -8,6 +8,7 @@ from taskito.cli.check import check
 from taskito.cli.dead import dead
 from taskito.cli.info import info
 from taskito.cli.jobs import jobs
+from taskito.cli.new_plugin import new_plugin
 from taskito.cli.periodic import periodic
 from taskito.cli.plugins import plugins
 from taskito.cli.queues import pause, resume
@@ -24,6 +25,7 @@ COMMANDS: tuple[click.Command, ...] = (
     pause,
     resume,
     plugins,
+    new_plugin,
     check,
 )
 """What ``taskito.plugins.builtin`` offers."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from taskito.hookimpl import hookimpl
 from taskito.plugins.types import (
+    PLUGIN_API,
     BackendFactory,
     PluginInfo,
     PluginStatus,
@@ -24,6 +25,7 @@ from taskito.plugins.types import (
 )
 
 __all__ = [
+    "PLUGIN_API",
     "BackendFactory",
     "PluginInfo",
     "PluginStatus",

@@ -12,20 +12,24 @@ first, not when taskito is imported.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import pluggy
 
 from taskito.hookimpl import PROJECT_NAME
+from taskito.middleware import Middleware
+from taskito.plugins.events import Event
 from taskito.plugins.types import BackendFactory, Scheduler, SerializerFactory
 
 if TYPE_CHECKING:
     import click
 
 __all__ = [
+    "taskito_on_events",
     "taskito_register_backends",
     "taskito_register_commands",
+    "taskito_register_middleware",
     "taskito_register_scheduler",
     "taskito_register_serializers",
 ]
@@ -80,6 +84,8 @@ def taskito_register_scheduler() -> Scheduler | None:
     Called each time a worker starts, plugins in the order of their names. Stops at the first result
     that is not None. Hardly anybody needs this: the native dispatcher serves every backend.
 
+    ``worker`` is a ``taskito.worker.ScheduledWorker``.
+
     Returns:
         A fresh object with ``run(worker)`` and ``stop()``, or None to leave the choice to others.
 
@@ -104,4 +110,46 @@ def taskito_register_commands() -> Iterable[click.Command]:  # type: ignore[empt
         >>> @hookimpl
         ... def taskito_register_commands():
         ...     return [export]
+    """
+
+
+@hookspec
+def taskito_register_middleware() -> Iterable[Middleware]:  # type: ignore[empty-body]
+    """Run code around every attempt of every worker.
+
+    Called each time a worker is made. The middleware of plugins comes before that of the
+    application, plugins in the order of their names. Whoever only wants to know what happens uses
+    ``taskito_on_events``, which cannot slow a job down.
+
+    Returns:
+        ``Middleware`` objects, or an empty list.
+
+    Example:
+        >>> @hookimpl
+        ... def taskito_register_middleware():
+        ...     return [RestoreTraceContext()]
+    """
+
+
+@hookspec
+def taskito_on_events(events: Sequence[Event]) -> None:
+    """Take notice of what happened to jobs, workers and queues.
+
+    Called with batches, on a thread of its own for each plugin, some 50 milliseconds after the
+    first event of a batch; never on the thread of a job. The events of one job in one process come
+    in order. A hook that raises is named in the log, and the next batch is delivered all the same.
+    One that is too slow loses events when 10,000 are waiting for it; they are counted.
+
+    Args:
+        events: What happened; see ``taskito.plugins.events``.
+
+    Returns:
+        None; the result is ignored.
+
+    Example:
+        >>> @hookimpl
+        ... def taskito_on_events(events):
+        ...     for event in events:
+        ...         if isinstance(event, JobDead):
+        ...             print(event.task, event.error)
     """

@@ -10,20 +10,26 @@ import difflib
 import importlib.metadata
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType, ModuleType
 
 import pluggy
 
+from taskito.deprecation import TaskitoDeprecationWarning
 from taskito.hookimpl import PROJECT_NAME
 from taskito.plugins import hookspecs
 from taskito.plugins.builtin import BUILTIN_PLUGINS
-from taskito.plugins.types import PluginInfo, PluginStatus, PluginWarning
+from taskito.plugins.tracing import trace
+from taskito.plugins.types import PLUGIN_API, PluginInfo, PluginStatus, PluginWarning
 
-__all__ = ["DISABLED_VARIABLE", "LoadedPlugin", "Loader", "disabled_by_environment"]
+__all__ = ["APPLICATION", "DISABLED_VARIABLE", "LoadedPlugin", "Loader", "disabled_by_environment"]
 
 DISABLED_VARIABLE = "TASKITO_DISABLED_PLUGINS"
 """Names of plugins that are not loaded, separated by commas."""
+
+APPLICATION = "this application"
+"""Stands for the distribution of a plugin that no package offers."""
 
 _UNKNOWN = "unknown"
 
@@ -42,12 +48,15 @@ class LoadedPlugin:
     @property
     def title(self) -> str:
         """How messages name it."""
+        if self.distribution == APPLICATION:
+            return f"plugin {self.name!r} of {APPLICATION}"
         return f"plugin {self.name!r} of {self.distribution} {self.version}"
 
     def complain(self, reason: str) -> None:
         """Warn, once for each reason, that a part of this plugin is left out."""
         if reason not in self.reasons:
             self.reasons.append(reason)
+            trace(f"{self.title}: {reason}")
             warnings.warn(f"{self.title}: {reason}", PluginWarning, stacklevel=2)
 
     def leave_out(self, reason: str) -> None:
@@ -80,15 +89,20 @@ class Loader:
     Args:
         entry_points: What to load instead of the installed entry points of the group ``taskito``.
         disabled: Names to leave alone instead of those in ``TASKITO_DISABLED_PLUGINS``.
+        added: Plugins of the application itself, by name; loaded last.
+        specifications: The module or object with the hooks that exist.
     """
 
     def __init__(
         self,
         entry_points: Iterable[importlib.metadata.EntryPoint] | None = None,
         disabled: Iterable[str] | None = None,
+        added: Mapping[str, object] = MappingProxyType({}),
+        specifications: ModuleType | type = hookspecs,
     ) -> None:
         self.pluggy = pluggy.PluginManager(PROJECT_NAME)
-        self.pluggy.add_hookspecs(hookspecs)
+        self.pluggy.add_hookspecs(specifications)
+        self._added = added
         self.plugins: dict[str, LoadedPlugin] = {}
         self.refused: list[LoadedPlugin] = []
         """Plugins whose name another one has."""
@@ -109,6 +123,10 @@ class Loader:
             found = self._entry_points
         for entry_point in sorted(found, key=lambda entry: (entry.name, entry.value)):
             self._load_one(entry_point)
+        for name, plugin in self._added.items():
+            known = LoadedPlugin(name, APPLICATION, _UNKNOWN)
+            if self._admit(known):
+                self._register(known, plugin)
 
     def _load_one(self, entry_point: importlib.metadata.EntryPoint) -> None:
         distribution = entry_point.dist
@@ -137,16 +155,29 @@ class Loader:
         if known.name in self._disabled:
             known.status = PluginStatus.DISABLED
             known.reasons.append(f"disabled by {DISABLED_VARIABLE}")
+            trace(f"{known.title}: disabled by {DISABLED_VARIABLE}")
             return False
         return True
 
     def _register(self, known: LoadedPlugin, plugin: object) -> None:
+        wrong = _wrong_version(plugin)
+        if wrong is not None:
+            known.leave_out(wrong)
+            return
         try:
-            self.pluggy.register(plugin, name=known.name)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", TaskitoDeprecationWarning)
+                self.pluggy.register(plugin, name=known.name)
         except Exception as error:  # noqa: BLE001 - wrong arguments, or properties that raise
             self._unregister(known.name)
             known.leave_out(_describe(error))
             return
+        for warning in caught:
+            # pluggy knows the hook, not whose plugin it is.
+            told = warning.message
+            if isinstance(told, TaskitoDeprecationWarning):
+                told = TaskitoDeprecationWarning(f"{known.title}: {told}")
+            warnings.warn(told, stacklevel=2)
         callers = self.pluggy.get_hookcallers(plugin) or []
         known.hooks = tuple(sorted(caller.name for caller in callers))
         reason = None
@@ -160,10 +191,27 @@ class Loader:
         if reason is not None:
             self._unregister(known.name)
             known.leave_out(reason)
+        else:
+            trace(f"{known.title}: implements {', '.join(known.hooks)}")
 
     def _unregister(self, name: str) -> None:
         if self.pluggy.has_plugin(name):
             self.pluggy.unregister(name=name)
+
+
+def _wrong_version(plugin: object) -> str | None:
+    """Return why a plugin was written for other hooks than these, or None if it was not."""
+    try:
+        version = getattr(plugin, "PLUGIN_API", PLUGIN_API)
+    except Exception as error:  # noqa: BLE001 - it is a stranger's object
+        return f"its PLUGIN_API cannot be read: {_describe(error)}"
+    if version == PLUGIN_API:
+        return None
+    older = "the plugin" if isinstance(version, int) and version < PLUGIN_API else "taskito"
+    return (
+        f"it was written for version {version!r} of the hooks, this taskito has version "
+        f"{PLUGIN_API}; install a newer version of {older}"
+    )
 
 
 def _describe(error: BaseException) -> str:

@@ -10,12 +10,17 @@ import functools
 import importlib.metadata
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from taskito.backends.base import BACKEND_API
+from taskito.exceptions import ConfigurationError
+from taskito.middleware import Middleware
+from taskito.plugins.events import Event
 from taskito.plugins.loading import LoadedPlugin, Loader
+from taskito.plugins.tracing import traced
 from taskito.plugins.types import (
     BackendFactory,
     PluginInfo,
@@ -36,10 +41,11 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 
 @dataclass(frozen=True, slots=True)
 class Offer(Generic[T]):
-    """Something that a plugin offers, and how messages name that plugin."""
+    """Something that a plugin offers, how messages name that plugin, and its distribution."""
 
     item: T
     plugin: str
+    distribution: str
 
 
 class PluginManager:
@@ -61,18 +67,45 @@ class PluginManager:
     ) -> None:
         self._entry_points = entry_points
         self._disabled = disabled
+        self._added: dict[str, object] = {}
         self._loader: Loader | None = None
         self._backends: Mapping[str, Offer[BackendFactory]] | None = None
         self._serializers: Mapping[str, Offer[SerializerFactory]] | None = None
         self._commands: Mapping[str, Offer[click.Command]] | None = None
         self._lock = threading.RLock()
 
+    def add(self, name: str, plugin: object) -> None:
+        """Add a plugin that no package offers, such as a module of the application.
+
+        Args:
+            name: What listings and ``TASKITO_DISABLED_PLUGINS`` call it.
+            plugin: A module or an object with hook implementations.
+
+        Raises:
+            ConfigurationError: The plugins are loaded already: a queue was made, or something else
+                was asked of them.
+
+        Example:
+            >>> plugin_manager().add("audit", taskito_audit)
+        """
+        with self._lock:
+            if self._loader is not None:
+                raise ConfigurationError(
+                    f"name: plugin {name!r} comes too late, the plugins are loaded; add it before "
+                    f"the first Queue is made"
+                )
+            self._added[name] = plugin
+
     def backends(self) -> Mapping[str, Offer[BackendFactory]]:
         """Return what is offered for each scheme."""
         with self._lock:
             if self._backends is None:
                 self._backends = self._collect(
-                    "taskito_register_backends", BackendFactory, "scheme", _bad_scheme
+                    "taskito_register_backends",
+                    BackendFactory,
+                    "scheme",
+                    _bad_scheme,
+                    _other_backend_api,
                 )
             return self._backends
 
@@ -109,6 +142,22 @@ class PluginManager:
                 )
         return None
 
+    def middleware(self) -> list[Middleware]:
+        """Ask for the middleware of a new worker."""
+        hook = "taskito_register_middleware"
+        found: list[Middleware] = []
+        for plugin, call in self._implementations(hook):
+            for item in _guarded(plugin, hook, functools.partial(_as_list, call)) or ():
+                if isinstance(item, Middleware):
+                    found.append(item)
+                else:
+                    plugin.complain(f"{hook} returned {item!r}, which is no Middleware")
+        return found
+
+    def observers(self) -> list[tuple[str, Callable[[Sequence[Event]], object]]]:
+        """Return who wants to know of events: how messages name it, and its hook."""
+        return [(plugin.title, call) for plugin, call in self._implementations("taskito_on_events")]
+
     def plugins(self) -> list[PluginInfo]:
         """Return every plugin, also those that were left out, in the order of loading.
 
@@ -124,12 +173,12 @@ class PluginManager:
     def _loaded(self) -> Loader:
         with self._lock:
             if self._loader is None:
-                loader = Loader(self._entry_points, self._disabled)
+                loader = Loader(self._entry_points, self._disabled, self._added)
                 loader.load()
                 self._loader = loader
             return self._loader
 
-    def _implementations(self, hook: str) -> Iterator[tuple[LoadedPlugin, Callable[[], Any]]]:
+    def _implementations(self, hook: str) -> Iterator[tuple[LoadedPlugin, Callable[..., Any]]]:
         """Return who implements a hook, in the order of loading."""
         loader = self._loaded()
         found = {
@@ -141,9 +190,17 @@ class PluginManager:
                 yield plugin, found[name]
 
     def _collect(
-        self, hook: str, kind: type[T], key_field: str, problem: Callable[[object], str | None]
+        self,
+        hook: str,
+        kind: type[T],
+        key_field: str,
+        problem: Callable[[object], str | None],
+        unusable: Callable[[T], str | None] = lambda _item: None,
     ) -> Mapping[str, Offer[T]]:
-        """Call a hook of every plugin and gather what they return; the first of a name wins."""
+        """Call a hook of every plugin and gather what they return; the first of a name wins.
+
+        What is unusable is kept, after a warning: whoever asks for it shall hear the reason.
+        """
         offers: dict[str, Offer[T]] = {}
         for plugin, call in self._implementations(hook):
             for item in _guarded(plugin, hook, functools.partial(_as_list, call)) or ():
@@ -157,7 +214,10 @@ class PluginManager:
                 if reason is not None:
                     plugin.complain(f"{key_field} {key!r} is refused: it {reason}")
                     continue
-                offers[key] = Offer(item, plugin.title)
+                reason = unusable(item)
+                if reason is not None:
+                    plugin.complain(f"{key_field} {key!r} cannot be used: it {reason}")
+                offers[key] = Offer(item, plugin.title, plugin.distribution)
         return MappingProxyType(offers)
 
 
@@ -175,7 +235,7 @@ def _as_list(call: Callable[[], Iterable[Any]]) -> list[Any]:
 def _guarded(plugin: LoadedPlugin, hook: str, call: Callable[[], Any]) -> Any:
     """Call a plugin's hook; None if it raises, after a warning."""
     try:
-        return call()
+        return traced(plugin.title, hook, call)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - it is a stranger's code
         plugin.complain(f"{hook} raised {type(error).__name__}: {error}")
         return None
@@ -185,6 +245,12 @@ def _bad_scheme(scheme: object) -> str | None:
     if not isinstance(scheme, str) or not _SCHEME.fullmatch(scheme):
         return "is not made of lower-case letters, digits, '+', '-' and '.', a letter first"
     return None
+
+
+def _other_backend_api(factory: BackendFactory) -> str | None:
+    if factory.api is None or factory.api == BACKEND_API:
+        return None
+    return f"is for BACKEND_API {factory.api!r}, this taskito has {BACKEND_API}"
 
 
 def _bad_name(name: object) -> str | None:

@@ -11,6 +11,7 @@ from taskito.backends.base import Backend, BackendOptions
 from taskito.serializers.base import Serializer
 
 __all__ = [
+    "PLUGIN_API",
     "BackendFactory",
     "PluginInfo",
     "PluginStatus",
@@ -18,6 +19,13 @@ __all__ = [
     "Scheduler",
     "SerializerFactory",
 ]
+
+
+PLUGIN_API = 1
+"""The version of the hooks. It grows when a hook changes so that old plugins would break.
+
+A plugin may say which version it was written for, with a literal number named ``PLUGIN_API`` in the
+module or object that its entry point names; another number leaves it out, with a message."""
 
 
 class PluginWarning(UserWarning):

@@ -4,6 +4,8 @@
 - ``worker``: one worker from start to stop.
 - ``runner``: one attempt, from its payload to its outcome.
 - ``thread_executor``: the threads.
+- ``observed``: a runner whose attempts plugins are told of.
+- ``scheduled``: a worker whose scheduler is a plugin.
 - ``progress``: progress and log lines on their way to the store.
 - ``signals``: SIGTERM and Ctrl-C.
 
@@ -13,6 +15,7 @@ Nothing here knows ``Queue``: a worker takes a backend, the tasks and a ``Worker
 from __future__ import annotations
 
 from taskito.worker.config import WorkerConfig
+from taskito.worker.scheduled import ScheduledWorker
 from taskito.worker.worker import Worker
 
-__all__ = ["Worker", "WorkerConfig"]
+__all__ = ["ScheduledWorker", "Worker", "WorkerConfig"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from taskito.config import check_choice, check_integer, check_names, check_seconds
 from taskito.exceptions import ConfigurationError
+from taskito.plugins.observing import Publisher
 from taskito.serializers.base import Serializer
 
 __all__ = ["POOLS", "WorkerConfig"]
@@ -38,6 +39,7 @@ class WorkerConfig:
         dead_letter_ttl: Seconds after which dead letters of the namespace are deleted; None: never.
         max_dead_letters: How many of them are kept; None keeps all.
         max_result_bytes: The largest encoded result.
+        events: Where events go; None means that nobody observes them.
         originals: Returns the jobs that a job replays, nearest first.
 
     Raises:
@@ -58,6 +60,7 @@ class WorkerConfig:
     dead_letter_ttl: float | None = None
     max_dead_letters: int | None = None
     max_result_bytes: int = 1_048_576
+    events: Publisher | None = None
     originals: Callable[[str], Iterable[str]] = lambda _job_id: ()
 
     def __post_init__(self) -> None:

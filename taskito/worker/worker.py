@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import logging
 import os
-import socket
 import threading
 import uuid
 import weakref
@@ -15,19 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from taskito.backends.base import Backend
 from taskito.backends.params import (
-    DeadLetterLimit,
     NewSchedule,
-    Rate,
-    TaskLimit,
-    WorkerRegistration,
 )
-from taskito.config import check_seconds, parse_rate_limit, to_milliseconds
+from taskito.config import check_seconds, to_milliseconds
 from taskito.exceptions import WorkerError
 from taskito.middleware import Middleware
 from taskito.task import Task, TaskOptions
 from taskito.worker.config import WorkerConfig
 from taskito.worker.notices import log_notice
+from taskito.worker.observed import ObservedRunner
 from taskito.worker.progress import BackendSink
+from taskito.worker.registration import registration
 from taskito.worker.runner import OutcomeTypes, Runner
 from taskito.worker.signals import StopSignals
 from taskito.worker.thread_executor import ThreadExecutor
@@ -83,7 +81,8 @@ class Worker:
         self._known = {name: task for name, task in tasks.items() if not task.is_remote}
         self._sink = BackendSink(backend)
         outcomes = OutcomeTypes(_core.Success, _core.Failure, _core.Snoozed, _core.Aborted)
-        self._runner = Runner(
+        make = functools.partial(ObservedRunner, config.events) if config.events else Runner
+        self._runner: Runner = make(
             self._known,
             config,
             outcomes,
@@ -93,7 +92,7 @@ class Worker:
         )
         self._dispatcher = _core.Dispatcher(
             backend.native_store or backend,  # type: ignore[arg-type] # only our own engine has one
-            self._registration(),
+            registration(self.id, self._known, config, self._schedules),
             [_policy(_core.TaskPolicy, name, task.options) for name, task in self._known.items()],
             to_milliseconds(config.maintain_interval),
             config.owns_process,
@@ -171,34 +170,14 @@ class Worker:
         """Return counters: claimed, started, settled, stale, exchanges, running, buffered."""
         return self._dispatcher.statistics()
 
-    def _registration(self) -> WorkerRegistration:
-        ttl = self.config.dead_letter_ttl
-        return WorkerRegistration(
-            id=self.id,
-            pid=os.getpid(),
-            host=socket.gethostname(),
-            queues=self.config.queues,
-            tasks=tuple(self._known),
-            lease_ms=to_milliseconds(self.config.lease),
-            concurrency=self.config.concurrency,
-            dead_letters=DeadLetterLimit(
-                ttl_ms=None if ttl is None else to_milliseconds(ttl),
-                most=self.config.max_dead_letters,
-            ),
-            schedules=tuple(one.name for one in self._schedules),
-            limits=tuple(
-                _limit(name, task.options)
-                for name, task in self._known.items()
-                if task.options.rate_limit is not None or task.options.max_concurrent is not None
-            ),
-        )
-
     def _watch(self, executor: ThreadExecutor) -> BaseException | None:
         while True:
             notice = self._dispatcher.next_notice(_NOTICE_TIMEOUT)
             if notice is None:
                 continue
             log_notice(notice, quiet=self._quiet)
+            if isinstance(self._runner, ObservedRunner):
+                self._runner.noticed(notice)
             if notice.kind == "stopped":
                 return notice.fatal
             if notice.kind == "timeout" and self._drain_ms is None:
@@ -245,14 +224,6 @@ def _policy(make: type[_core.TaskPolicy], name: str, options: TaskOptions) -> _c
         to_milliseconds(options.max_retry_delay),
         _JITTER_MS if options.retry_jitter else 0,
     )
-
-
-def _limit(name: str, options: TaskOptions) -> TaskLimit:
-    rate = None
-    if options.rate_limit is not None:
-        count, period_ms, burst = parse_rate_limit("rate_limit", options.rate_limit)
-        rate = Rate(count=count, period_ms=period_ms, burst=burst)
-    return TaskLimit(task=name, rate=rate, max_concurrent=options.max_concurrent)
 
 
 _workers: weakref.WeakSet[Worker] = weakref.WeakSet()

@@ -10,7 +10,7 @@ from taskito.backends.memory import MemoryBackend
 from taskito.backends.registry import open_backend
 from taskito.backends.sqlite import SqliteBackend
 from taskito.exceptions import CapabilityError, ConfigurationError, QueueClosedError
-from taskito.plugins import BackendFactory, hookimpl
+from taskito.plugins import BackendFactory, PluginWarning, hookimpl
 from taskito.plugins.manager import PluginManager
 
 
@@ -92,7 +92,11 @@ def test_a_backend_is_returned_as_it_is():
 
 def test_a_backend_for_another_interface_is_refused_by_name(plugins_with):
     plugins = plugins_with(factory=lambda url, options: MemoryBackend("", options), api=99)
-    with pytest.raises(ConfigurationError, match=r"'strange' of strange-things 1\.2 .* 99 .* 1;"):
+    told = r"'strange' of strange-things 1\.2 .* 99 .* 1;"
+    with (
+        pytest.warns(PluginWarning, match="BACKEND_API 99"),
+        pytest.raises(ConfigurationError, match=told),
+    ):
         open_backend("strange://", plugins=plugins)
 
 

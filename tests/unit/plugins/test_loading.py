@@ -8,14 +8,18 @@ import sys
 import textwrap
 import warnings
 
+import pluggy
 import pytest
 
+from taskito.deprecation import TaskitoDeprecationWarning, deprecation
+from taskito.exceptions import ConfigurationError
 from taskito.plugins import (
     PluginStatus,
     PluginWarning,
     SerializerFactory,
     hookimpl,
 )
+from taskito.plugins.loading import Loader
 from taskito.plugins.manager import PluginManager
 from taskito.serializers import JsonSerializer
 
@@ -212,3 +216,43 @@ def test_an_installed_plugin_is_found(tmp_path):
         text=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_plugin_of_the_application_is_added_before_the_others_are_loaded(without_commands):
+    plugins = PluginManager([], disabled=without_commands)
+    plugins.add("mine", OneSerializer("text"))
+    assert "text" in plugins.serializers()
+    listed = info(plugins, "mine")
+    assert (listed.distribution, listed.status) == ("this application", PluginStatus.ACTIVE)
+    with pytest.raises(ConfigurationError, match="'late' comes too late"):
+        plugins.add("late", OneSerializer("other"))
+
+
+def test_a_deprecated_hook_and_argument_warn_with_the_version_and_the_plugin(plugin_entry_point):
+    spec = pluggy.HookspecMarker("taskito")
+    old = deprecation("taskito_old", instead="taskito_new", removed_in="0.3")
+    argument = deprecation("taskito_new(colour)", instead="color", removed_in="0.4")
+
+    class Specifications:
+        @spec(warn_on_impl=old)
+        def taskito_old(self): ...
+
+        @spec(warn_on_impl_args={"colour": argument})
+        def taskito_new(self, color, colour): ...
+
+    class Plugin:
+        @hookimpl
+        def taskito_old(self): ...
+
+        @hookimpl
+        def taskito_new(self, colour): ...
+
+    loader = Loader([plugin_entry_point("p", Plugin())], ["sqlite", *BUILTIN], {}, Specifications)
+    with pytest.warns(TaskitoDeprecationWarning) as caught:
+        loader.load()
+    title = "plugin 'p' of strange-things 1.2: "
+    assert sorted(str(warning.message) for warning in caught) == [
+        f"{title}taskito_new(colour) is deprecated and goes in taskito 0.4; use color",
+        f"{title}taskito_old is deprecated and goes in taskito 0.3; use taskito_new",
+    ]
+    assert loader.plugins["p"].hooks == ("taskito_new", "taskito_old")
