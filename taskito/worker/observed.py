@@ -91,8 +91,9 @@ class ObservedRunner(Runner):
             return super().run(run, loop)
         finally:
             _report.reset(mark)
-            # Gone already if the attempt was over before its body: that was told then.
-            if self._open.pop(run.id, None) is not None:
+            # An attempt that was over before its body is told by the dispatcher's notice, which may
+            # come later than the end of the body.
+            if not run.abandoned() and self._open.pop(run.id, None) is not None:
                 end = time.time()
                 publish(report.event(run, (int(end * 1000), *attempt, max(0.0, end - start))))
 

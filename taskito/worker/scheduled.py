@@ -58,7 +58,7 @@ class ScheduledWorker:
         ...         ...
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - as Worker
         self,
         scheduler: Scheduler,
         backend: Backend,
