@@ -121,6 +121,10 @@ class Backend(abc.ABC):
         ``cancelled`` at once, with the reason. Within a batch a key counts from the item that takes
         it.
 
+        That is for dependencies on success. With other conditions (capability ``workflows``) any
+        end may be awaited, and it is decided in the atom in which the last dependency ends whether
+        the job can start; if not, it is cancelled in that atom, and so is what depends on it.
+
         Raises:
             ConfigurationError: A field of an item cannot have its value; names item and field.
             JobNotFoundError: A dependency does not exist.
@@ -228,16 +232,38 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def purge(self, request: params.PurgeRequest) -> int:
-        """Delete finished jobs, at most ``limit``, and return how many; frees idempotency keys."""
+        """Delete finished jobs, at most ``limit``, and return how many; frees idempotency keys.
+
+        A job stays, and is not counted, while one that has not ended takes its result as input or
+        depends on its failure.
+        """
 
     def replay(self, request: params.ReplayRequest) -> Sequence[str | None]:
         """Enqueue each finished job again as a new job; None for an id that does not qualify.
 
         The new job keeps payload, options and metadata and names the old one in ``original_id``;
-        the old one names the new one in ``replayed_as``. Needs the capability ``replay``.
+        the old one names the new one in ``replayed_as``. It is a step of the same workflow.
+
+        What the old job took as input, the new one takes again, from the latest run of that job; if
+        an input was deleted, the job does not qualify. Of its other dependencies only those count
+        that the same request runs again: the new job waits for the new runs. Needs the capability
+        ``replay``.
         """
         del request
         raise self._lacks("replay", "replaying jobs")
+
+    def workflows(self, request: params.WorkflowsRequest) -> params.WorkflowPage:
+        """Return a page of the workflows that have jobs, newest first.
+
+        Needs the capability ``workflows``.
+        """
+        del request
+        raise self._lacks("workflows", "listing workflows")
+
+    def workflow(self, id: str) -> params.WorkflowRecord | None:
+        """Return one workflow, None if it has no jobs. Needs the capability ``workflows``."""
+        del id
+        raise self._lacks("workflows", "reading a workflow")
 
     def pause(self, queue: str) -> None:
         """Let no job of this queue be claimed until ``resume``. Needs the capability ``pauses``."""

@@ -32,6 +32,8 @@ class Capabilities:
     Attributes:
         unique: ``unique_key`` and ``idempotency_key`` of a new job.
         dependencies: ``depends_on`` of a new job.
+        workflows: Conditions and inputs of dependencies, and the steps of a workflow; with
+            ``dependencies``.
         given_ids: ``id`` of a new job, chosen by the caller.
         limits: Rate and concurrency limits of tasks and queues.
         schedules: Stored cron entries.
@@ -48,6 +50,7 @@ class Capabilities:
 
     unique: bool = False
     dependencies: bool = False
+    workflows: bool = False
     given_ids: bool = False
     limits: bool = False
     schedules: bool = False

@@ -15,17 +15,21 @@ __all__ = [
     "FINAL_STATES",
     "MAX_PRIORITY",
     "MIN_PRIORITY",
+    "SKIPPED",
     "CancelRequest",
     "CancelVerdict",
     "CatchUp",
     "ClaimedJob",
+    "Condition",
     "Count",
     "DeadLetterLimit",
+    "Dependency",
     "Enqueued",
     "ErrorKind",
     "ErrorRecord",
     "ExchangeReply",
     "ExchangeRequest",
+    "JobInput",
     "JobRecord",
     "JobState",
     "Lease",
@@ -61,10 +65,16 @@ __all__ = [
     "Why",
     "WorkerRecord",
     "WorkerRegistration",
+    "WorkflowPage",
+    "WorkflowRecord",
+    "WorkflowsRequest",
 ]
 
 MIN_PRIORITY = -128
 MAX_PRIORITY = 127
+
+SKIPPED = "skipped: nothing has failed that it was to follow"
+"""The reason of a job that was to run only after a failure, when there was none."""
 
 
 class JobState(StrEnum):
@@ -117,6 +127,19 @@ class CancelVerdict(StrEnum):
     """It is running; its worker has been asked."""
     REFUSED = "refused"
     """Final already, unknown, or running while only pending jobs were meant."""
+
+
+class Condition(StrEnum):
+    """How a job has to end for a dependent to start."""
+
+    SUCCESS = "success"
+    """Complete. Any other end cancels the dependent at once."""
+    FAILURE = "failure"
+    """At least one of the dependencies with this condition must not end complete. It is decided
+    when all dependencies have ended; without a failure the dependent is cancelled, for the reason
+    ``SKIPPED``."""
+    ALWAYS = "always"
+    """Any end will do."""
 
 
 class LimitKind(StrEnum):
@@ -185,6 +208,42 @@ class LimitRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dependency:
+    """What a job waits for. A bare id or index in ``NewJob.depends_on`` is one with the defaults.
+
+    Attributes:
+        job: The id of a stored job, or the index of an earlier item of the batch.
+        condition: How it has to end.
+        input: How it ended is handed to the worker together with the claim (``ClaimedJob.inputs``),
+            and it is kept until then, whatever its retention or a purge says.
+    """
+
+    job: str | int
+    condition: Condition = Condition.SUCCESS
+    input: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobInput:
+    """How a dependency ended, as the job that waited for it gets to know.
+
+    Attributes:
+        state: A final one.
+        serializer: What the result was encoded by; None unless complete.
+        result: The encoded result; None unless complete.
+        error: The last entry of the history of a dead job (see ``ErrorRecord.detail``); else None.
+        reason: Why a cancelled job was cancelled; else None.
+    """
+
+    id: str
+    state: JobState
+    serializer: str | None = None
+    result: bytes | None = None
+    error: bytes | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
     """One call of a task, as a producer hands it in.
 
@@ -212,7 +271,10 @@ class NewJob:
         id: An id chosen by the caller (capability ``given_ids``).
         metadata: Opaque to the store.
         depends_on: Ids of stored jobs, or indexes of earlier items of the same batch
-            (capability ``dependencies``).
+            (capability ``dependencies``); as a ``Dependency`` with a condition or as an input
+            (capability ``workflows``).
+        workflow: The workflow that it is a step of: any name, 1 to 255 characters without control
+            characters (capability ``workflows``).
     """
 
     task: str
@@ -234,7 +296,8 @@ class NewJob:
     concurrency_key: str | None = None
     id: str | None = None
     metadata: bytes | None = None
-    depends_on: tuple[str | int, ...] = ()
+    depends_on: tuple[str | int | Dependency, ...] = ()
+    workflow: str | None = None
 
 
 class CatchUp(StrEnum):
@@ -494,6 +557,7 @@ class ClaimedJob:
         schedule: The schedule whose fire made it, if one did.
         fire_ms: The time of that fire.
         suspect: It was running beside a crash; a worker runs one such job at a time.
+        inputs: How the dependencies ended that are inputs, in the order of ``depends_on``.
     """
 
     lease: Lease
@@ -510,6 +574,7 @@ class ClaimedJob:
     schedule: str | None = None
     fire_ms: int | None = None
     suspect: bool = False
+    inputs: tuple[JobInput, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -595,6 +660,9 @@ class JobRecord:
         schedule: The schedule whose fire made it, if one did.
         fire_ms: The time of that fire.
         limited_by: The limit that it waits for while ``ready``, if there is one; None in listings.
+        waits_for: ``dependencies`` as they were given, with their conditions; empty in listings.
+            Those whose job was deleted are left out, here and there.
+        workflow: The workflow that it is a step of.
         payload: Empty in listings.
         result: Empty in listings; None unless complete.
         errors: Empty in listings; oldest first.
@@ -636,6 +704,8 @@ class JobRecord:
     fire_ms: int | None = None
     dependencies: tuple[str, ...] = ()
     dependents: tuple[str, ...] = ()
+    waits_for: tuple[Dependency, ...] = ()
+    workflow: str | None = None
     errors: tuple[ErrorRecord, ...] = ()
 
 
@@ -647,6 +717,7 @@ class ListRequest:
         states: Only these; empty means every state.
         whys: Of the scheduled jobs only those that wait for this; empty means all.
         skip_replayed: Leave out dead letters that were replayed.
+        workflow: Only the steps of this workflow (capability ``workflows``).
         limit: At most this many rows, 1 to 10,000.
         after: Continue behind this position (``Page.next`` of the page before).
     """
@@ -656,6 +727,7 @@ class ListRequest:
     queue: str | None = None
     task: str | None = None
     skip_replayed: bool = False
+    workflow: str | None = None
     limit: int = 50
     after: int | None = None
 
@@ -727,11 +799,14 @@ class ReplayRequest:
     """Which finished jobs to run again, as new jobs with the same payload and options.
 
     Attributes:
+        ids: A job that waited for others is named behind them.
         dead_only: Only dead letters that were not replayed yet; otherwise any finished job.
+        once: Only jobs that were not replayed yet, and all of them or none.
     """
 
     ids: tuple[str, ...]
     dead_only: bool = False
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -803,3 +878,39 @@ class WorkerRecord:
     tasks: tuple[str, ...] = ()
     started_ms: int = 0
     running: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowsRequest:
+    """Which workflows a listing wants; newest first.
+
+    Attributes:
+        limit: At most this many, 1 to 10,000.
+        after: Continue behind this position (``WorkflowPage.next`` of the page before).
+    """
+
+    limit: int = 50
+    after: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowRecord:
+    """Jobs that were enqueued as the steps of one workflow.
+
+    Attributes:
+        created_ms: When its first job was enqueued.
+        counts: How many of its jobs are in each state that occurs. Jobs that were replayed are left
+            out: the new ones are steps as well.
+    """
+
+    id: str
+    created_ms: int
+    counts: tuple[tuple[JobState, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowPage:
+    """One keyset page of workflows; ``next`` is None at the end."""
+
+    workflows: tuple[WorkflowRecord, ...] = ()
+    next: int | None = None

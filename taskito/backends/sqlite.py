@@ -62,6 +62,7 @@ class SqliteBackend(Backend):
         replay=True,
         dead_letter_limits=True,
         schedules=True,
+        workflows=True,
         cross_process=True,
         virtual_time=True,
         liveness=Liveness.KERNEL,
@@ -290,6 +291,14 @@ class SqliteBackend(Backend):
     def trigger_schedules(self, names: Sequence[str]) -> builtins.list[str | None]:
         """Make a job of each schedule; see ``Backend.trigger_schedules``."""
         return self._opened().trigger_schedules(names)
+
+    def workflows(self, request: params.WorkflowsRequest) -> params.WorkflowPage:
+        """Return a page of workflows; see ``Backend.workflows``."""
+        return self._opened().workflows(request.limit, request.after)
+
+    def workflow(self, id: str) -> params.WorkflowRecord | None:
+        """Return one workflow; see ``Backend.workflow``."""
+        return self._opened().workflow(id)
 
     # Parts --------------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ MAX_RATE = 1_000_000
 MAX_PERIOD_MS = 366 * 24 * 60 * 60 * 1_000
 
 _DURABILITIES = ("full", "normal", "off")
+_CONDITIONS = frozenset(str(condition) for condition in params.Condition)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _WORKER_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -122,10 +123,22 @@ def check_new_job(place: str, index: int, job: params.NewJob) -> None:
     if job.id is not None and parse_job_id(job.id) is None:
         raise ConfigurationError(f"{place}id: {job.id!r} is not a UUID")
     for dependency in job.depends_on:
-        if isinstance(dependency, int) and not 0 <= dependency < index:
+        _check_dependency(f"{place}depends_on", index, dependency)
+    if job.workflow is not None:
+        check_name(f"{place}workflow", job.workflow)
+
+
+def _check_dependency(field: str, index: int, dependency: str | int | params.Dependency) -> None:
+    target = dependency
+    if isinstance(dependency, params.Dependency):
+        target = dependency.job
+        if dependency.condition not in _CONDITIONS:
             raise ConfigurationError(
-                f"{place}depends_on: {dependency} is not the index of an earlier item"
+                f"{field}: condition: {dependency.condition!r} is not one of "
+                f"{', '.join(params.Condition)}"
             )
+    if isinstance(target, int) and not 0 <= target < index:
+        raise ConfigurationError(f"{field}: {target} is not the index of an earlier item")
 
 
 def check_new_schedules(schedules: Sequence[params.NewSchedule]) -> None:
@@ -145,6 +158,7 @@ def check_new_schedules(schedules: Sequence[params.NewSchedule]) -> None:
             ("expires_at_ms", None),
             ("idempotency_key", None),
             ("depends_on", ()),
+            ("workflow", None),
         ):
             if getattr(one.job, field) != empty:
                 raise ConfigurationError(

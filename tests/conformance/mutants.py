@@ -10,7 +10,14 @@ from typing import Any, ClassVar
 from taskito.backends import Capabilities, params
 from taskito.backends.base import Backend
 from taskito.backends.memory import MemoryBackend
-from taskito.backends.params import FINAL_STATES, ErrorKind, JobState, Verdict
+from taskito.backends.params import (
+    FINAL_STATES,
+    Condition,
+    Dependency,
+    ErrorKind,
+    JobState,
+    Verdict,
+)
 from taskito.exceptions import ConfigurationError
 
 MUTANTS: list[Mutant] = []
@@ -339,13 +346,13 @@ class HidesLostLeases(MemoryBackend):
 @fails("test_a_job_is_blocked_until_all_it_depends_on_is_complete")
 class UnblocksAfterTheFirstParent(Patched):
     def patch(self, store):
-        satisfy = store._satisfy
+        close = store._close_edge
 
-        def satisfy_at_once(child):
+        def close_all(child, edge, parent):
             child.pending = 1
-            satisfy(child)
+            return close(child, edge, parent)
 
-        store._satisfy = satisfy_at_once
+        store._close_edge = close_all
 
 
 @fails("test_a_cancelled_job_cancels_all_that_depends_on_it")
@@ -966,3 +973,84 @@ class DeletesTheDeadLettersThatWereEnqueuedFirst(Patched):
                 return jobs
 
         store.finished = BySequence(finished)
+
+
+# Workflows --------------------------------------------------------------------------------------
+
+
+@fails("test_a_condition_decides_whether_a_job_starts", condition=Condition.ALWAYS, end="dead")
+class TakesEveryConditionForSuccess(MemoryBackend):
+    def enqueue(self, jobs):
+        def plain(edge):
+            return edge.job if isinstance(edge, Dependency) else edge
+
+        return super().enqueue(
+            [replace(job, depends_on=tuple(map(plain, job.depends_on))) for job in jobs]
+        )
+
+
+@fails("test_of_several_conditions_on_failure_one_is_enough_once_all_have_ended")
+class StartsAtTheFirstFailure(Patched):
+    def patch(self, store):
+        close = store._close_edge
+
+        def close_all(child, edge, parent):
+            if edge.condition is Condition.FAILURE and parent.state is JobState.DEAD:
+                child.pending = 1
+            return close(child, edge, parent)
+
+        store._close_edge = close_all
+
+
+@fails("test_results_are_handed_over_in_the_order_in_which_they_were_named")
+class SortsTheInputs(Patched):
+    def patch(self, store):
+        inputs_of = store.inputs_of
+        store.inputs_of = lambda job: tuple(sorted(inputs_of(job), key=lambda item: item.id))
+
+
+@fails("test_a_retried_attempt_gets_the_same_inputs")
+class HandsInputsOverOnce(Patched):
+    def patch(self, store):
+        inputs_of = store.inputs_of
+        store.inputs_of = lambda job: () if job.attempt else inputs_of(job)
+
+
+@fails(
+    "test_a_result_is_kept_until_the_last_job_that_needs_it_has_ended",
+    kept_by=Dependency(job=0, input=True),
+)
+class DeletesWhatIsStillNeeded(Patched):
+    def patch(self, store):
+        store.is_needed = lambda job: False
+
+
+@fails(
+    "test_a_result_is_kept_until_the_last_job_that_needs_it_has_ended",
+    kept_by=Dependency(job=0, input=True),
+)
+class KeepsForEverWhatWasNeededOnce(Patched):
+    def patch(self, store):
+        watch = store._watch_retention
+
+        def watch_once(job):
+            if job.finished_ms == store.clock.wall_ms():
+                watch(job)
+
+        store._watch_retention = watch_once
+
+
+@fails("test_what_failed_runs_again_with_what_is_there_already")
+class ForgetsInputsOnReplay(MemoryBackend):
+    def replay(self, request):
+        answers = super().replay(request)
+        for answer in filter(None, answers):
+            job = self._opened().jobs[answer]
+            job.edges = ()
+        return answers
+
+
+@fails("test_the_steps_of_a_workflow_are_listed_and_counted")
+class ListsEveryJobAsAStep(MemoryBackend):
+    def list(self, request):
+        return super().list(replace(request, workflow=None))

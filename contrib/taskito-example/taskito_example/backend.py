@@ -128,6 +128,7 @@ class DirectoryBackend(Backend):
             ("idempotency_key", "unique"),
             ("id", "given_ids"),
             ("depends_on", "dependencies"),
+            ("workflow", "workflows"),
             ("concurrency_key", "limits"),
         ):
             if getattr(job, field) not in (None, ()):

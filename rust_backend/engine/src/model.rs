@@ -17,13 +17,68 @@ pub const MIN_PRIORITY: i64 = -128;
 /// Highest priority a job may have.
 pub const MAX_PRIORITY: i64 = 127;
 
-/// A reference to a job that a new one waits for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Dependency {
+/// A job that a new one waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
     /// A job that is already stored.
     Id(JobId),
     /// An earlier item of the same batch.
     Earlier(usize),
+}
+
+/// How a job has to end for a dependent to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Condition {
+    /// Complete; any other end cancels the dependent.
+    Success,
+    /// At least one of the dependencies with this condition must have ended otherwise.
+    Failure,
+    /// Any end will do.
+    Always,
+}
+
+/// What a new job waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dependency {
+    pub on: Target,
+    pub condition: Condition,
+    /// How it ended is handed to the worker together with the claim.
+    pub input: bool,
+}
+
+impl Dependency {
+    /// The plain dependency on the success of a stored job.
+    #[must_use]
+    pub const fn id(id: JobId) -> Self {
+        Self {
+            on: Target::Id(id),
+            condition: Condition::Success,
+            input: false,
+        }
+    }
+
+    /// The plain dependency on the success of an earlier item of the batch.
+    #[must_use]
+    pub const fn earlier(index: usize) -> Self {
+        Self {
+            on: Target::Earlier(index),
+            condition: Condition::Success,
+            input: false,
+        }
+    }
+}
+
+/// How a dependency ended, as the job that waited for it gets to know.
+#[derive(Debug, Clone)]
+pub struct Input {
+    pub id: JobId,
+    pub state: State,
+    pub serializer: Option<String>,
+    pub result: Option<Bytes>,
+    /// The last entry of the history of a dead one.
+    pub error: Option<Bytes>,
+    /// Why a cancelled one was cancelled.
+    pub reason: Option<String>,
 }
 
 /// One call of a task, as a producer hands it in.
@@ -62,6 +117,8 @@ pub struct NewJob {
     /// The fire that made it; only the store itself sets this.
     pub fire: Option<Fire>,
     pub depends_on: Vec<Dependency>,
+    /// The workflow that it is a step of.
+    pub workflow: Option<String>,
 }
 
 /// What became of one item of an enqueued batch.
@@ -317,6 +374,8 @@ pub struct ClaimedJob {
     pub fire: Option<Fire>,
     /// It was running beside a crash; a worker runs one such job at a time.
     pub suspect: bool,
+    /// How the dependencies ended whose results it takes, in their order.
+    pub inputs: Vec<Input>,
 }
 
 /// What an exchange brings back.
@@ -414,6 +473,9 @@ pub struct JobRecord {
     pub fire: Option<Fire>,
     pub dependencies: Vec<JobId>,
     pub dependents: Vec<JobId>,
+    /// The dependencies with their conditions, one entry for each that was given; not in listings.
+    pub waits_for: Vec<Dependency>,
+    pub workflow: Option<String>,
     pub errors: Vec<ErrorRecord>,
 }
 
@@ -458,6 +520,23 @@ pub struct DeadLetterLimit {
     pub most: Option<i64>,
 }
 
+/// Jobs that were enqueued as the steps of one workflow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkflowRecord {
+    pub id: String,
+    pub created_ms: i64,
+    /// How many of its jobs are in each state; jobs that were replayed are left out.
+    pub counts: Vec<(State, i64)>,
+}
+
+/// One keyset page of workflows, newest first.
+#[derive(Debug, Clone)]
+pub struct WorkflowPage {
+    pub workflows: Vec<WorkflowRecord>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<i64>,
+}
+
 /// Which jobs a listing wants; newest first.
 #[derive(Debug, Clone, Default)]
 pub struct ListRequest {
@@ -469,6 +548,8 @@ pub struct ListRequest {
     pub task: Option<String>,
     /// Leave out dead letters that have been replayed.
     pub skip_replayed: bool,
+    /// Only the steps of this workflow.
+    pub workflow: Option<String>,
     pub limit: usize,
     /// Continue behind this position, as given by the page before.
     pub after: Option<i64>,
@@ -525,6 +606,8 @@ pub struct ReplayRequest {
     pub ids: Vec<JobId>,
     /// Only dead letters that have not been replayed; otherwise any final job.
     pub dead_only: bool,
+    /// Only jobs that have not been replayed yet, and all of them or none.
+    pub once: bool,
 }
 
 /// One line that a task wrote about itself.

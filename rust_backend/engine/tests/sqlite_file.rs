@@ -149,7 +149,7 @@ fn callers_that_wait_together_are_committed_together_and_none_is_lost() {
                     // Every tenth is refused, which must not disturb those it shares a commit with.
                     let unknown = taskito_engine::id::JobId([9; 16]);
                     let depends_on = if index % 10 == 0 {
-                        vec![taskito_engine::model::Dependency::Id(unknown)]
+                        vec![taskito_engine::model::Dependency::id(unknown)]
                     } else {
                         Vec::new()
                     };

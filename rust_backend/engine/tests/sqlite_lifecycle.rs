@@ -197,7 +197,7 @@ fn children_wait_for_all_their_parents() {
     let parent = bench.enqueue(job());
     let child = NewJob {
         fire: None,
-        depends_on: vec![Dependency::Id(parent), Dependency::Earlier(0)],
+        depends_on: vec![Dependency::id(parent), Dependency::earlier(0)],
         delay_ms: 50,
         ..job()
     };
@@ -239,14 +239,14 @@ fn the_end_of_a_parent_cancels_all_that_depends_on_it() {
     });
     let mut batch = vec![NewJob {
         fire: None,
-        depends_on: vec![Dependency::Id(root)],
+        depends_on: vec![Dependency::id(root)],
         unique_key: Some("k".to_owned()),
         ..job()
     }];
     for position in 0..2_000 {
         batch.push(NewJob {
             fire: None,
-            depends_on: vec![Dependency::Earlier(position)],
+            depends_on: vec![Dependency::earlier(position)],
             ..job()
         });
     }
@@ -273,7 +273,7 @@ fn the_end_of_a_parent_cancels_all_that_depends_on_it() {
     );
     let late = bench.enqueue(NewJob {
         fire: None,
-        depends_on: vec![Dependency::Id(ids[7])],
+        depends_on: vec![Dependency::id(ids[7])],
         ..job()
     });
     assert_eq!(bench.job(late).state, State::Cancelled);
@@ -297,7 +297,7 @@ fn a_cascade_beyond_one_atom_is_finished_by_upkeep() {
     let batch = vec![
         NewJob {
             fire: None,
-            depends_on: vec![Dependency::Id(root)],
+            depends_on: vec![Dependency::id(root)],
             ..job()
         };
         10_050
@@ -324,7 +324,7 @@ fn a_cascade_beyond_one_atom_is_finished_by_upkeep() {
 #[test]
 fn a_refused_batch_changes_nothing() {
     let bench = Bench::new();
-    let unknown = Dependency::Id(taskito_engine::id::JobId([7; 16]));
+    let unknown = Dependency::id(taskito_engine::id::JobId([7; 16]));
     let refused = bench.store.enqueue(vec![
         job(),
         NewJob {
@@ -537,6 +537,7 @@ fn dead_letters_are_replayed_once_and_keep_their_options() {
     let again = ReplayRequest {
         ids: vec![id, id],
         dead_only: true,
+        once: false,
     };
     let answers = bench.store.replay(&again).unwrap();
     assert_eq!(answers[1], None);
@@ -638,7 +639,7 @@ fn a_child_that_was_due_at_its_enqueue_waits_for_no_wall_clock() {
     let parent = bench.enqueue(job());
     let child = bench.enqueue(NewJob {
         fire: None,
-        depends_on: vec![Dependency::Id(parent)],
+        depends_on: vec![Dependency::id(parent)],
         ..job()
     });
     let worker = bench.worker();

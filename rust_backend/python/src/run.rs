@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyString, PyTuple};
 use taskito_engine::dispatcher::RunHandle;
+
+use crate::convert::build::tuple;
 
 /// One attempt that an executor slot has taken and must report on.
 ///
@@ -98,6 +100,12 @@ impl Run {
     #[getter]
     fn fire_ms(&self) -> Option<i64> {
         self.handle.job().fire.as_ref().map(|fire| fire.at_ms)
+    }
+
+    /// How the jobs ended whose results it takes.
+    #[getter]
+    fn inputs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        tuple(py, &self.handle.job().inputs)
     }
 
     /// Whether somebody asked for the cancellation of this job.

@@ -205,6 +205,10 @@ impl SqliteStore {
     /// Enqueue each finished job again as a new job; None for an id that does not qualify.
     fn replay(&self, py: Python<'_>, request: &Bound<'_, PyAny>) -> PyResult<Vec<Option<String>>> {
         let (is_id, request) = requests::replay(request)?;
+        if request.once && is_id.contains(&false) {
+            // All of them or none, and one of them cannot be.
+            return Ok(vec![None; is_id.len()]);
+        }
         let replayed = gil::detached(py, || self.store.replay(&request))?;
         let new_ids = AskedIds::spread(&is_id, replayed, &None);
         Ok(new_ids
@@ -360,6 +364,24 @@ impl SqliteStore {
             .into_iter()
             .map(|id| id.map(|id| id.to_string()))
             .collect())
+    }
+
+    /// Return a page of workflows, newest first.
+    #[pyo3(signature = (limit, after))]
+    fn workflows<'py>(
+        &self,
+        py: Python<'py>,
+        limit: usize,
+        after: Option<i64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        gil::detached(py, || self.store.workflows(limit, after))?.to_python(py)
+    }
+
+    /// Return one workflow, None if it has no jobs.
+    fn workflow<'py>(&self, py: Python<'py>, id: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+        gil::detached(py, || self.store.workflow(id))?
+            .map(|record| record.to_python(py))
+            .transpose()
     }
 
     /// Verify the file (``quick_check``, schema, counts); facts for ``taskito check``.

@@ -14,9 +14,10 @@ from taskito.backends.base import Backend, BackendOptions
 from taskito.backends.capabilities import Capabilities, Liveness
 from taskito.backends.memory import control, dead_letters, inspection, limits, locks
 from taskito.backends.memory import schedules as scheduling
-from taskito.backends.memory.enqueue import enqueue, replay
+from taskito.backends.memory.enqueue import enqueue
 from taskito.backends.memory.exchange import exchange
 from taskito.backends.memory.maintain import give_back, maintain
+from taskito.backends.memory.replay import replay
 from taskito.backends.memory.shelf import put_back, take
 from taskito.backends.memory.store import Store, Worker
 from taskito.backends.validation import check_options, check_worker
@@ -58,6 +59,7 @@ class MemoryBackend(Backend):
         replay=True,
         dead_letter_limits=True,
         schedules=True,
+        workflows=True,
         virtual_time=True,
         liveness=Liveness.LEASE,
     )
@@ -177,6 +179,16 @@ class MemoryBackend(Backend):
         """Enqueue finished jobs again; see ``Backend.replay``."""
         with self._atom() as store:
             return replay(store, request)
+
+    def workflows(self, request: params.WorkflowsRequest) -> params.WorkflowPage:
+        """Return a page of workflows; see ``Backend.workflows``."""
+        with self._atom() as store:
+            return inspection.list_workflows(store, request)
+
+    def workflow(self, id: str) -> params.WorkflowRecord | None:
+        """Return one workflow; see ``Backend.workflow``."""
+        with self._atom() as store:
+            return inspection.get_workflow(store, id)
 
     def pause(self, queue: str) -> None:
         """Pause a queue; see ``Backend.pause``."""

@@ -29,7 +29,9 @@ def purge(store: Store, request: params.PurgeRequest) -> int:
     else:
         candidates = list(store.finished.values())
     ended_by = store.clock.wall_ms() - request.older_than_ms
-    chosen = [job for job in candidates if _may_go(job, request, ended_by)][: request.limit]
+    chosen = [
+        job for job in candidates if _may_go(job, request, ended_by) and not store.is_needed(job)
+    ][: request.limit]
     for job in chosen:
         store.delete(job)
     return len(chosen)

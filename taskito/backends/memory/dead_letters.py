@@ -38,9 +38,9 @@ def prune(store: Store, budget: int) -> int:
 def next_due_ms(store: Store) -> int | None:
     """Return how long until the first dead letter is one too many or too old."""
     limit = store.dead_letter_limit
-    if limit.most is not None and _count(store) > limit.most:
+    oldest = next(_oldest_first(store), None) if limit != params.DeadLetterLimit() else None
+    if oldest is not None and limit.most is not None and _count(store) > limit.most:
         return 0
-    oldest = next(_oldest_first(store), None) if limit.ttl_ms is not None else None
     if oldest is None or limit.ttl_ms is None:
         return None
     return max(0, (oldest.finished_ms or 0) + limit.ttl_ms - store.clock.wall_ms())
@@ -51,6 +51,13 @@ def _count(store: Store) -> int:
 
 
 def _oldest_first(store: Store) -> Iterator[Job]:
-    """Return the dead letters by the time of their end, then in the order of enqueueing."""
-    dead = [job for job in store.finished.values() if job.state is JobState.DEAD]
+    """Return the dead letters by the time of their end, then in the order of enqueueing.
+
+    Those that are kept for a job that has not ended are left out.
+    """
+    dead = [
+        job
+        for job in store.finished.values()
+        if job.state is JobState.DEAD and not store.is_needed(job)
+    ]
     return iter(sorted(dead, key=lambda job: (job.finished_ms or 0, job.sequence)))

@@ -1,4 +1,4 @@
-"""Enqueueing new jobs, and finished ones once more."""
+"""Enqueueing new jobs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 
 from taskito.backends import params
 from taskito.backends.ids import new_job_id, parse_job_id
+from taskito.backends.memory.edges import decide
 from taskito.backends.memory.job import Job
-from taskito.backends.memory.store import Store, inherited_reason
+from taskito.backends.memory.store import Store
 from taskito.backends.params import JobState, NewJob, Why
 from taskito.backends.validation import check_new_jobs
 from taskito.exceptions import JobNotFoundError
 
-__all__ = ["enqueue", "replay"]
+__all__ = ["enqueue", "new_job"]
 
 
 @dataclass(slots=True)
@@ -37,22 +38,13 @@ def enqueue(store: Store, jobs: Sequence[NewJob]) -> list[params.Enqueued]:
     return plan.answers
 
 
-def replay(store: Store, request: params.ReplayRequest) -> list[str | None]:
-    """Enqueue each finished job again; None for one that does not qualify.
-
-    The new job is due at once and does not expire. Keys stay with the old one: whoever asks for a
-    replay by id wants a run, so it cannot be a duplicate.
-    """
-    return [_replay_one(store, job_id, request.dead_only) for job_id in request.ids]
-
-
 def _plan_item(store: Store, plan: _Plan, index: int, spec: NewJob) -> None:
-    parents = _parents(store, plan, index, spec)
+    edges = _edges(store, plan, index, spec)
     holder = _holder(store, plan, spec)
     if holder is not None:
         plan.answers.append(params.Enqueued(id=holder, duplicate=True))
         return
-    job = _new_job(store, store.last_sequence + len(plan.jobs) + 1, spec, parents)
+    job = new_job(store, store.last_sequence + len(plan.jobs) + 1, spec, edges)
     plan.answers.append(params.Enqueued(id=job.id))
     plan.jobs[job.id] = job
     if spec.unique_key is not None and job.state is not JobState.CANCELLED:
@@ -61,19 +53,25 @@ def _plan_item(store: Store, plan: _Plan, index: int, spec: NewJob) -> None:
         plan.idempotency_keys[spec.idempotency_key] = job.id
 
 
-def _parents(store: Store, plan: _Plan, index: int, spec: NewJob) -> dict[str, Job]:
-    """Return the jobs that an item depends on, each once, by id."""
-    parents: dict[str, Job] = {}
-    for dependency in spec.depends_on:
-        if isinstance(dependency, int):
-            parent_id = plan.answers[dependency].id
+def _edges(
+    store: Store, plan: _Plan, index: int, spec: NewJob
+) -> list[tuple[params.Dependency, Job]]:
+    """Return what an item depends on, by id, with the jobs."""
+    edges: list[tuple[params.Dependency, Job]] = []
+    for given in spec.depends_on:
+        dependency = given
+        if not isinstance(dependency, params.Dependency):
+            dependency = params.Dependency(job=dependency)
+        target = dependency.job
+        if isinstance(target, int):
+            parent_id = plan.answers[target].id
         else:
-            parent_id = parse_job_id(dependency) or dependency
+            parent_id = parse_job_id(target) or target
         parent = plan.jobs.get(parent_id) or store.jobs.get(parent_id)
         if parent is None:
-            raise JobNotFoundError(f"item {index}: depends_on: no job has the id {dependency!r}")
-        parents[parent_id] = parent
-    return parents
+            raise JobNotFoundError(f"item {index}: depends_on: no job has the id {target!r}")
+        edges.append((replace(dependency, job=parent_id), parent))
+    return edges
 
 
 def _holder(store: Store, plan: _Plan, spec: NewJob) -> str | None:
@@ -92,10 +90,13 @@ def _holder(store: Store, plan: _Plan, spec: NewJob) -> str | None:
     return None
 
 
-def _new_job(store: Store, sequence: int, spec: NewJob, parents: dict[str, Job]) -> Job:
+def new_job(
+    store: Store, sequence: int, spec: NewJob, edges: Sequence[tuple[params.Dependency, Job]]
+) -> Job:
+    """Make a job in the state that the present states of its parents allow."""
     now = store.clock.wall_ms()
     given = parse_job_id(spec.id) if spec.id is not None else None
-    pending = sum(parent.state is not JobState.COMPLETE for parent in parents.values())
+    pending, reason = decide(edges)
     due_ms = now
     if spec.eta_ms is not None:
         due_ms = max(now, spec.eta_ms)
@@ -111,41 +112,16 @@ def _new_job(store: Store, sequence: int, spec: NewJob, parents: dict[str, Job])
         created_ms=now,
         due_ms=due_ms,
         expires_ms=expires_ms,
-        dependencies=tuple(parents),
+        edges=tuple(dependency for dependency, _ in edges),
+        dependencies=dict.fromkeys(parent.id for _, parent in edges),
         pending=pending,
     )
-    ended = [p for p in parents.values() if p.state in (JobState.DEAD, JobState.CANCELLED)]
-    if ended:
+    if reason is not None:
         job.state = JobState.CANCELLED
-        job.reason = inherited_reason(ended[0])
+        job.reason = reason
     elif job.pending:
         job.state = JobState.BLOCKED
     elif due_ms > now:
         job.state = JobState.SCHEDULED
         job.why = Why.DELAY
     return job
-
-
-def _replay_one(store: Store, job_id: str, dead_only: bool) -> str | None:
-    old = store.jobs.get(parse_job_id(job_id) or job_id)
-    if old is None or old.state not in params.FINAL_STATES:
-        return None
-    if dead_only and (old.state is not JobState.DEAD or old.replayed_as is not None):
-        return None
-    spec = replace(
-        old.spec,
-        id=None,
-        delay_ms=0,
-        eta_ms=None,
-        expires_in_ms=None,
-        expires_at_ms=None,
-        unique_key=None,
-        idempotency_key=None,
-        depends_on=(),
-    )
-    job = _new_job(store, store.last_sequence + 1, spec, {})
-    job.original_id = old.id
-    job.schedule, job.fire_ms = old.schedule, old.fire_ms
-    old.replayed_as = job.id
-    store.add(job)
-    return job.id

@@ -259,4 +259,5 @@ def _describe(store: Store, job: Job) -> params.ClaimedJob:
         schedule=job.schedule,
         fire_ms=job.fire_ms,
         suspect=job.suspect,
+        inputs=store.inputs_of(job),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from taskito.backends import params
@@ -10,9 +11,9 @@ from taskito.backends.memory.job import Job, to_record
 from taskito.backends.memory.limits import limited_by
 from taskito.backends.memory.store import Store
 from taskito.backends.params import JobState
-from taskito.backends.validation import check_list
+from taskito.backends.validation import check_integer, check_list
 
-__all__ = ["counts", "find", "get", "list_jobs", "workers"]
+__all__ = ["counts", "find", "get", "get_workflow", "list_jobs", "list_workflows", "workers"]
 
 PAGE_STEP = 10_000
 """The most rows that one page looks at."""
@@ -45,8 +46,14 @@ def list_jobs(store: Store, request: params.ListRequest) -> params.Page:
     bottom = max(0, top - PAGE_STEP)
     rows: list[params.JobRecord] = []
     position = top
+    members = None
+    if request.workflow is not None:
+        workflow = store.workflows.get(request.workflow)
+        members = {} if workflow is None else workflow.jobs
     while position > bottom and len(rows) < request.limit:
         job = store.by_sequence.get(position)
+        if members is not None and job is not None and job.id not in members:
+            job = None
         if job is not None and _matches(job, request):
             rows.append(to_record(job, store.namespace, whole=False))
         position -= 1
@@ -76,6 +83,34 @@ def workers(store: Store) -> list[params.WorkerRecord]:
         )
         for worker in store.workers.values()
     ]
+
+
+def list_workflows(store: Store, request: params.WorkflowsRequest) -> params.WorkflowPage:
+    """Return the workflows behind a position, newest first."""
+    check_integer("limit", request.limit, 1, PAGE_STEP)
+    behind = [
+        (workflow.number, name)
+        for name, workflow in store.workflows.items()
+        if request.after is None or workflow.number < request.after
+    ]
+    page = sorted(behind, reverse=True)[: request.limit]
+    return params.WorkflowPage(
+        workflows=tuple(_workflow_record(store, name) for _, name in page),
+        next=page[-1][0] if len(page) == request.limit else None,
+    )
+
+
+def get_workflow(store: Store, id: str) -> params.WorkflowRecord | None:
+    """Return one workflow, None if it has no jobs."""
+    return _workflow_record(store, id) if id in store.workflows else None
+
+
+def _workflow_record(store: Store, id: str) -> params.WorkflowRecord:
+    workflow = store.workflows[id]
+    states = Counter(job.state for job in workflow.jobs.values() if job.replayed_as is None)
+    return params.WorkflowRecord(
+        id=id, created_ms=workflow.created_ms, counts=tuple(states.items())
+    )
 
 
 def _matches(job: Job, request: params.ListRequest) -> bool:

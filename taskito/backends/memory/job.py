@@ -26,8 +26,11 @@ class Job:
         started: Whether task code has begun in the current run.
         ever_started: Whether it has begun in any run; such a job expires no more.
         suspect: It was running beside others when their worker died.
-        pending: How many of its dependencies are not complete.
-        dependents: Ids of the jobs that wait for it, in the order of enqueueing.
+        edges: What it waits for, by id, as it was handed in.
+        dependencies: The ids in ``edges``, each once, as far as these jobs are still stored.
+        pending: How many of its edges are open: their job has not ended.
+        dependents: By the ids of the jobs that wait for it, their edges to it; in the order of
+            enqueueing.
     """
 
     id: str
@@ -57,9 +60,10 @@ class Job:
     replayed_as: str | None = None
     schedule: str | None = None
     fire_ms: int | None = None
-    dependencies: tuple[str, ...] = ()
+    edges: tuple[params.Dependency, ...] = ()
+    dependencies: dict[str, None] = field(default_factory=dict)
     pending: int = 0
-    dependents: dict[str, None] = field(default_factory=dict)
+    dependents: dict[str, list[params.Dependency]] = field(default_factory=dict)
     errors: list[params.ErrorRecord] = field(default_factory=list)
     logs: list[params.LogRecord] = field(default_factory=list)
 
@@ -126,7 +130,11 @@ def to_record(
         replayed_as=job.replayed_as,
         schedule=job.schedule,
         fire_ms=job.fire_ms,
-        dependencies=job.dependencies,
+        dependencies=tuple(job.dependencies),
         dependents=tuple(job.dependents),
+        waits_for=tuple(edge for edge in job.edges if edge.job in job.dependencies)
+        if whole
+        else (),
+        workflow=spec.workflow,
         errors=tuple(job.errors) if whole else (),
     )

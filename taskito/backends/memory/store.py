@@ -21,13 +21,14 @@ from dataclasses import dataclass, field
 from taskito.backends import params
 from taskito.backends.base import Clock
 from taskito.backends.memory.bucket import Limit
+from taskito.backends.memory.edges import has_failed, inherited_reason, inputs_of, is_needed
 from taskito.backends.memory.job import Job
 from taskito.backends.memory.stored_schedule import StoredSchedule
-from taskito.backends.params import JobState, Why
+from taskito.backends.params import SKIPPED, Condition, Dependency, JobState, Why
 from taskito.backends.transitions import next_state
 from taskito.exceptions import QueueClosedError
 
-__all__ = ["EXPIRED", "HeldLock", "Lane", "Store", "Worker", "inherited_reason"]
+__all__ = ["EXPIRED", "HeldLock", "Lane", "Store", "Worker", "Workflow"]
 
 EXPIRED = "expired"
 """The reason of a job that was not started in time."""
@@ -63,6 +64,20 @@ class HeldLock:
     deadline_ms: int
 
 
+@dataclass(slots=True, eq=False)
+class Workflow:
+    """Jobs that are the steps of one workflow.
+
+    Attributes:
+        number: Grows with every workflow of the store.
+        jobs: By id, in the order of enqueueing.
+    """
+
+    number: int
+    created_ms: int
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+
 class Store:
     """Jobs, workers and keys of one namespace.
 
@@ -82,6 +97,8 @@ class Store:
         self.paused: set[str] = set()
         self.schedules: dict[str, StoredSchedule] = {}
         """By name, in the order of their first declaration."""
+        self.workflows: dict[str, Workflow] = {}
+        self.last_workflow = 0
         self.limits: dict[tuple[params.LimitKind, str], Limit] = {}
         self.locks: dict[str, HeldLock] = {}
         self.unique_keys: dict[str, str] = {}
@@ -154,8 +171,15 @@ class Store:
         self.last_sequence = job.sequence
         self.jobs[job.id] = job
         self.by_sequence[job.sequence] = job
-        for parent in job.dependencies:
-            self.jobs[parent].dependents[job.id] = None
+        for edge in job.edges:
+            self.jobs[str(edge.job)].dependents.setdefault(job.id, []).append(edge)
+        if job.spec.workflow is not None:
+            workflow = self.workflows.get(job.spec.workflow)
+            if workflow is None:
+                self.last_workflow += 1
+                workflow = Workflow(self.last_workflow, job.created_ms)
+                self.workflows[job.spec.workflow] = workflow
+            workflow.jobs[job.id] = job
         if job.spec.idempotency_key is not None:
             self.idempotency_keys[job.spec.idempotency_key] = job.id
         self._count(job, 1)
@@ -192,22 +216,19 @@ class Store:
     def end(self, job: Job, event: str, *, reason: str | None = None) -> None:
         """Bring a job to a final state, and do what follows from that.
 
-        A complete job unblocks the dependents for which it was the last one missing. Any other end
-        cancels everything that depends on it, however far away.
+        It closes the edges of its dependents. One whose condition can no longer be met is
+        cancelled, and so is what depends on that, however far away; one whose last edge it was can
+        start.
         """
         self._end_one(job, event, reason)
-        if job.state is JobState.COMPLETE:
-            for child_id in job.dependents:
-                self._satisfy(self.jobs[child_id])
-            return
         ended = deque([job])
         while ended:
             parent = ended.popleft()
-            for child_id in parent.dependents:
-                dependent = self.jobs[child_id]
-                if dependent.state is JobState.BLOCKED:
-                    self._end_one(dependent, "cancel", inherited_reason(parent))
-                    ended.append(dependent)
+            for child_id, edges in parent.dependents.items():
+                child = self.jobs[child_id]
+                for edge in edges:
+                    if child.state is JobState.BLOCKED and self._close_edge(child, edge, parent):
+                        ended.append(child)
 
     def delete(self, job: Job) -> None:
         """Forget a finished job; its id and its idempotency key are free again."""
@@ -218,8 +239,20 @@ class Store:
         for parent_id in job.dependencies:
             del self.jobs[parent_id].dependents[job.id]
         for child_id in job.dependents:
-            child = self.jobs[child_id]
-            child.dependencies = tuple(kept for kept in child.dependencies if kept != job.id)
+            del self.jobs[child_id].dependencies[job.id]
+        if job.spec.workflow is not None:
+            workflow = self.workflows[job.spec.workflow]
+            del workflow.jobs[job.id]
+            if not workflow.jobs:
+                del self.workflows[job.spec.workflow]
+
+    def is_needed(self, job: Job) -> bool:
+        """Whether a job that has not ended needs to know how this one ended."""
+        return is_needed(job, (self.jobs[child_id] for child_id in job.dependents))
+
+    def inputs_of(self, job: Job) -> tuple[params.JobInput, ...]:
+        """Describe how the jobs ended whose results a job takes."""
+        return inputs_of((edge, self.jobs[str(edge.job)]) for edge in job.edges if edge.input)
 
     def claim(self, job: Job, worker: Worker) -> None:
         """Give a ready job to a worker, under a new lease."""
@@ -307,8 +340,9 @@ class Store:
         """Return the wall time at which the job at the top of ``retention`` is to be deleted."""
         while self.retention:
             at_ms, _, job = self.retention[0]
-            if self.jobs.get(job.id) is job:
+            if self.jobs.get(job.id) is job and not self.is_needed(job):
                 return at_ms
+            # If it is kept for another job, the end of that one notes it again.
             heapq.heappop(self.retention)
         return None
 
@@ -338,16 +372,35 @@ class Store:
         now = self.clock.wall_ms()
         job.finished_ms = now
         self.finished[job.id] = job
-        if job.spec.result_ttl_ms is not None:
-            entry = (now + job.spec.result_ttl_ms, job.sequence, job)
-            heapq.heappush(self.retention, entry)
+        for edge in job.edges:
+            if (edge.input or edge.condition == Condition.FAILURE) and edge.job in self.jobs:
+                self._watch_retention(self.jobs[str(edge.job)])
+        self._watch_retention(job)
         self.announce()
 
-    def _satisfy(self, child: Job) -> None:
-        """One more dependency of a blocked job is complete; a delay counts from the last one."""
+    def _watch_retention(self, job: Job) -> None:
+        """Note when a final job is to be deleted; one that was kept for another is noted again."""
+        if job.spec.result_ttl_ms is not None and job.finished_ms is not None:
+            entry = (job.finished_ms + job.spec.result_ttl_ms, job.sequence, job)
+            heapq.heappush(self.retention, entry)
+
+    def _close_edge(self, child: Job, edge: Dependency, parent: Job) -> bool:
+        """Close an edge of a blocked job to an ended one; return whether the job ends by that."""
+        if edge.condition == Condition.SUCCESS and has_failed(parent):
+            self._end_one(child, "cancel", inherited_reason(parent))
+            return True
         child.pending -= 1
-        if child.pending or child.state is not JobState.BLOCKED:
-            return
+        if child.pending:
+            return False
+        failures = [other for other in child.edges if other.condition == Condition.FAILURE]
+        if failures and not any(has_failed(self.jobs[str(other.job)]) for other in failures):
+            self._end_one(child, "cancel", SKIPPED)
+            return True
+        self._unblock(child)
+        return False
+
+    def _unblock(self, child: Job) -> None:
+        """All that a blocked job waits for has ended as it should; a delay counts from now."""
         now = self.clock.wall_ms()
         # Not from the instant of its enqueue: the wall clock may have been set back since.
         due_ms = max(child.spec.eta_ms or 0, now + child.spec.delay_ms)
@@ -379,9 +432,3 @@ class Store:
         self.counts[key] += change
         if not self.counts[key]:
             del self.counts[key]
-
-
-def inherited_reason(parent: Job) -> str:
-    """Return why the dependents of a job that is dead or cancelled are cancelled."""
-    ended = "failed" if parent.state is JobState.DEAD else "was cancelled"
-    return f"it depended on job {parent.id}, which {ended}"

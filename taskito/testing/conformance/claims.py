@@ -167,6 +167,7 @@ class ExchangeCheck:
             schedule=job.schedule,
             fire_ms=job.fire_ms,
             suspect=claimed.suspect,
+            inputs=self.model.inputs_of(job, claimed.inputs),
         )
         assert claimed == expected, f"claimed {claimed}, not {expected}"
         self.model.claim(job, worker, token)

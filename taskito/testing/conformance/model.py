@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from taskito.backends import params
 from taskito.backends.base import Clock
-from taskito.backends.params import FINAL_STATES, ErrorKind, JobState, Verdict, Why
+from taskito.backends.params import FINAL_STATES, Condition, ErrorKind, JobState, Verdict, Why
 from taskito.testing.conformance.allowance import Allowances
 
 __all__ = ["WAITING", "Model", "ModelError", "ModelJob", "ModelLock", "ModelWorker"]
@@ -41,7 +41,8 @@ class ModelJob:
         lease_end_ms: Steady time at which the lease is over.
         holds_key: Whether it still has its unique key, if it has one and has not ended.
         suspect: Whether it ran beside a crash; None where the seam leaves that open.
-        missing: Ids of the dependencies that are not complete.
+        waits_for: What it waits for, by id.
+        missing: Positions in ``waits_for`` of what has not ended.
         blamed: Ids of which its reason names one, if it was cancelled because of a dependency.
     """
 
@@ -72,7 +73,8 @@ class ModelJob:
     schedule: str | None = None
     fire_ms: int | None = None
     dependencies: tuple[str, ...] = ()
-    missing: set[str] = field(default_factory=set)
+    waits_for: tuple[params.Dependency, ...] = ()
+    missing: set[int] = field(default_factory=set)
     holds_key: bool = True
     blamed: tuple[str, ...] = ()
     errors: list[ModelError] = field(default_factory=list)
@@ -155,11 +157,12 @@ class Model:
             and other.state not in FINAL_STATES
         }
 
-    def add(self, id: str, spec: params.NewJob, dependencies: tuple[str, ...]) -> ModelJob:
+    def add(
+        self, id: str, spec: params.NewJob, waits_for: tuple[params.Dependency, ...]
+    ) -> ModelJob:
         """Add a job that is no duplicate."""
         now = self.clock.wall_ms()
         self.enqueued += 1
-        parents = [self.jobs[parent] for parent in dict.fromkeys(dependencies)]
         expires_ms = spec.expires_at_ms
         if spec.expires_in_ms is not None:
             expires_ms = now + spec.expires_in_ms
@@ -171,21 +174,42 @@ class Model:
             created_ms=now,
             due_ms=None,
             expires_ms=expires_ms,
-            dependencies=tuple(parent.id for parent in parents),
-            missing={parent.id for parent in parents if parent.state is not JobState.COMPLETE},
+            dependencies=tuple(dict.fromkeys(str(edge.job) for edge in waits_for)),
+            waits_for=waits_for,
+            missing={
+                position
+                for position, edge in enumerate(waits_for)
+                if self.jobs[str(edge.job)].state not in FINAL_STATES
+            },
         )
         self.jobs[id] = job
-        if any(parent.state in (JobState.DEAD, JobState.CANCELLED) for parent in parents):
-            job.blamed = job.dependencies
-            self.end(job, JobState.CANCELLED)
-        elif job.missing:
-            job.state = JobState.BLOCKED
-        else:
-            self._wait_for(job, max(spec.eta_ms or 0, now + spec.delay_ms))
+        job.state = JobState.BLOCKED
+        self._reconsider(job)
         return job
 
-    def replay(self, old: ModelJob, new_id: str) -> None:
-        """Add the job that runs a finished one again."""
+    def can_replay(self, job: ModelJob | None, request: params.ReplayRequest) -> bool:
+        """Return whether a job can be run again as the request wants it."""
+        if job is None or job.state not in FINAL_STATES:
+            return False
+        if (request.dead_only or request.once) and job.replayed_as is not None:
+            return False
+        if request.dead_only and job.state is not JobState.DEAD:
+            return False
+        return all(edge.job in self.jobs for edge in job.waits_for if edge.input)
+
+    def replay(self, old: ModelJob, new_id: str, renewed: dict[str, str]) -> None:
+        """Add the job that runs a finished one again.
+
+        Args:
+            old: The finished job.
+            new_id: The new one.
+            renewed: What the same request has run again so far, the new ids by the old ones.
+        """
+        waits_for = tuple(
+            replace(edge, job=renewed.get(str(edge.job)) or self._latest(str(edge.job)))
+            for edge in old.waits_for
+            if edge.job in renewed or edge.input
+        )
         spec = replace(
             old.spec,
             id=None,
@@ -198,10 +222,49 @@ class Model:
             idempotency_key=None,
             depends_on=(),
         )
-        new = self.add(new_id, spec, ())
+        new = self.add(new_id, spec, waits_for)
         new.original_id = old.id
         new.schedule, new.fire_ms = old.schedule, old.fire_ms
         old.replayed_as = new_id
+        renewed[old.id] = new_id
+
+    def _latest(self, job_id: str) -> str:
+        """Return the last run of a job that is still known."""
+        while (newer := self.jobs[job_id].replayed_as) in self.jobs:
+            job_id = str(newer)
+        return job_id
+
+    def inputs_of(
+        self, job: ModelJob, found: tuple[params.JobInput, ...]
+    ) -> tuple[params.JobInput, ...]:
+        """Return what the worker of a job gets to know of its inputs.
+
+        Args:
+            job: The claimed job.
+            found: What the store said; texts that it may choose are taken from there.
+        """
+        parents = [self.jobs[str(edge.job)] for edge in job.waits_for if edge.input]
+        said = [*found, *[None] * len(parents)]
+        return tuple(
+            params.JobInput(
+                id=parent.id,
+                state=parent.state,
+                result=None if parent.result is None else parent.result[0],
+                serializer=None if parent.result is None else parent.result[1],
+                error=_error_of(parent, None if other is None else other.error),
+                reason=parent.reason or (None if other is None else other.reason),
+            )
+            for parent, other in zip(parents, said, strict=False)
+        )
+
+    def is_needed(self, job: ModelJob) -> bool:
+        """Return whether a job that has not ended needs to know how this one ended."""
+        return any(
+            edge.job == job.id and (edge.input or edge.condition is params.Condition.FAILURE)
+            for other in self.jobs.values()
+            if other.state not in FINAL_STATES
+            for edge in other.waits_for
+        )
 
     # Attempts -----------------------------------------------------------------------------------
 
@@ -336,17 +399,28 @@ class Model:
         job.started = job.suspect = False
         job.cancel_reason = None
         job.finished_ms = self.clock.wall_ms()
-        for child in [other for other in self.jobs.values() if job.id in other.missing]:
-            if child.state is not JobState.BLOCKED:
-                continue
-            if state is not JobState.COMPLETE:
-                child.blamed = child.dependencies
-                self.end(child, JobState.CANCELLED)
-                continue
-            child.missing.remove(job.id)
-            if not child.missing:
-                due_ms = self.clock.wall_ms() + child.spec.delay_ms
-                self._wait_for(child, max(child.spec.eta_ms or 0, due_ms))
+        for child in list(self.jobs.values()):
+            closed = {place for place in child.missing if child.waits_for[place].job == job.id}
+            if closed and child.state is JobState.BLOCKED:
+                child.missing -= closed
+                self._reconsider(child)
+
+    def _reconsider(self, job: ModelJob) -> None:
+        """Decide about a blocked job from how those have ended that it waits for."""
+        ended = [
+            (edge.condition, self.jobs[str(edge.job)].state is not JobState.COMPLETE)
+            for place, edge in enumerate(job.waits_for)
+            if place not in job.missing and edge.job in self.jobs
+        ]
+        on_failure = [failed for condition, failed in ended if condition is Condition.FAILURE]
+        if any(failed for condition, failed in ended if condition is Condition.SUCCESS):
+            job.blamed = job.dependencies
+            self.end(job, JobState.CANCELLED)
+        elif not job.missing and on_failure and not any(on_failure):
+            self.end(job, JobState.CANCELLED, params.SKIPPED)
+        elif not job.missing:
+            due_ms = self.clock.wall_ms() + job.spec.delay_ms
+            self._wait_for(job, max(job.spec.eta_ms or 0, due_ms))
 
     def _wait_for(self, job: ModelJob, due_ms: int) -> None:
         """Let a job wait for its time, if that is to come."""
@@ -381,6 +455,7 @@ class Model:
             job.state in FINAL_STATES
             and ttl is not None
             and job.finished_ms + ttl <= self.clock.wall_ms()
+            and not self.is_needed(job)
         )
 
     def surplus(self) -> set[str]:
@@ -388,6 +463,7 @@ class Model:
         limit, now = self.dead_letter_limit, self.clock.wall_ms()
         dead = sorted(self.in_state(JobState.DEAD), key=lambda job: (job.finished_ms, job.number))
         too_many = 0 if limit.most is None else max(0, len(dead) - limit.most)
+        dead = [job for job in dead if not self.is_needed(job)]
         old = [
             job
             for job in dead
@@ -418,10 +494,19 @@ class Model:
                 waits.append(job.due_ms - wall)
             if job.state in WAITING and not job.ever_started and job.expires_ms is not None:
                 waits.append(job.expires_ms - wall)
-            if job.state in FINAL_STATES and job.spec.result_ttl_ms is not None:
-                waits.append(job.finished_ms + job.spec.result_ttl_ms - wall)
-            if job.state is JobState.DEAD and ttl is not None:
+            kept = job.spec.result_ttl_ms is not None and not self.is_needed(job)
+            if job.state in FINAL_STATES and kept:
+                waits.append(job.finished_ms + (job.spec.result_ttl_ms or 0) - wall)
+            if job.state is JobState.DEAD and ttl is not None and not self.is_needed(job):
                 waits.append(job.finished_ms + ttl - wall)
             if job.state is JobState.RUNNING:
                 waits.append(job.lease_end_ms - steady)
         return [max(0, wait) for wait in waits]
+
+
+def _error_of(job: ModelJob, said: bytes | None) -> bytes | None:
+    """Return the last error of a dead job; what the store wrote by itself is taken from it."""
+    if job.state is not JobState.DEAD or not job.errors:
+        return None
+    detail = job.errors[-1].detail
+    return said if detail is None else detail

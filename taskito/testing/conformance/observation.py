@@ -106,6 +106,7 @@ class Observer:
         self._compare_paused()
         self._compare_limits()
         self._compare_locks()
+        self._compare_workflows()
         self._before = dict(self.records)
 
     # One job ------------------------------------------------------------------------------------
@@ -140,6 +141,7 @@ class Observer:
             "limited_by": self.model.allowances.limited_by(job)
             if job.state is JobState.READY
             else None,
+            "workflow": spec.workflow,
             "result": None if job.result is None else job.result[0],
             "result_serializer": None if job.result is None else job.result[1],
         }
@@ -167,6 +169,8 @@ class Observer:
         assert {job_id for job_id in record.dependencies if job_id in known} == parents, (
             "dependencies"
         )
+        given = [edge for edge in job.waits_for if edge.job in job.dependencies]
+        assert list(record.waits_for) == given, f"waits_for: {record.waits_for}, not {given}"
         history = [(entry.run, entry.attempt, entry.kind) for entry in record.errors]
         assert history == [(entry.run, entry.attempt, entry.kind) for entry in job.errors], (
             f"the history of job {job.id} is {history}"
@@ -186,7 +190,7 @@ class Observer:
         assert record.crashes <= allowed, f"crashes of job {job.id}"
         if record.state not in FINAL_STATES:
             return
-        lasting = replace(record, replayed_as=None, dependencies=(), dependents=())
+        lasting = replace(record, replayed_as=None, dependencies=(), dependents=(), waits_for=())
         ended = self._ended.setdefault(job.id, lasting)
         assert lasting == ended, f"job {job.id} was final and changed"
 
@@ -278,6 +282,20 @@ class Observer:
                 if self.model.is_locked(name)
             }
             assert found == expected, f"locks: {_difference(expected, found)}"
+
+    def _compare_workflows(self) -> None:
+        if not self.backend.capabilities.workflows:
+            return
+        expected: dict[str, Counter[JobState]] = {}
+        for job in self.model.jobs.values():
+            if job.spec.workflow is not None:
+                counts = expected.setdefault(job.spec.workflow, Counter())
+                counts[job.state] += job.replayed_as is None
+        page = self.backend.workflows(params.WorkflowsRequest(limit=100))
+        found = {workflow.id: Counter(dict(workflow.counts)) for workflow in page.workflows}
+        assert {name: +counts for name, counts in found.items()} == {
+            name: +counts for name, counts in expected.items()
+        }, f"workflows: {found}, not {expected}"
 
 
 def _ancestors(model: Model, job: ModelJob) -> set[str]:

@@ -134,8 +134,23 @@ def _item(
         fields["id"] = draw(st.sampled_from([None, None, None, None, *GIVEN_IDS]))
     if capabilities.dependencies:
         choices: list[str | int] = [*range(index), *ids[-8:]]
-        fields["depends_on"] = tuple(draw(st.just([]) | subsets(choices, 3)))
+        chosen: list[str | int | params.Dependency] = []
+        chosen += draw(st.just([]) | subsets(choices, 3))
+        if capabilities.workflows:
+            chosen = [_edge(draw, target) for target in chosen]
+            fields["workflow"] = draw(st.sampled_from([None, None, "w", "\N{WHITE SUN}"]))
+        fields["depends_on"] = tuple(chosen)
     return params.NewJob(**fields)  # type: ignore[arg-type]
+
+
+def _edge(draw: st.DrawFn, target: str | int | params.Dependency) -> str | int | params.Dependency:
+    if isinstance(target, params.Dependency) or draw(st.booleans()):
+        return target
+    return params.Dependency(
+        job=target,
+        condition=draw(st.sampled_from(params.Condition)),
+        input=draw(st.booleans()),
+    )
 
 
 def outcomes(job: ModelJob | None) -> st.SearchStrategy[params.Outcome]:

@@ -163,22 +163,22 @@ class StoreMachine(RuleBasedStateMachine):
             self.backend.enqueue([good, item])
 
     @precondition(lambda self: self.capabilities.replay and len(self.model.jobs) < MAX_JOBS)
-    @rule(data=st.data(), dead_only=st.booleans())
-    def replay(self, data: st.DataObject, dead_only: bool) -> None:
+    @rule(data=st.data(), dead_only=st.booleans(), once=st.booleans())
+    def replay(self, data: st.DataObject, dead_only: bool, once: bool) -> None:
         """Enqueue finished jobs, and others, once more."""
         ids = data.draw(subsets([*self.model.jobs, NO_JOB], 3))
-        answers = self.backend.replay(params.ReplayRequest(ids=tuple(ids), dead_only=dead_only))
+        request = params.ReplayRequest(ids=tuple(ids), dead_only=dead_only, once=once)
+        answers = self.backend.replay(request)
         assert len(answers) == len(ids), "replay: one answer per id"
-        for job_id, answer in zip(ids, answers, strict=True):
-            old = self.model.jobs.get(job_id)
-            fits = old is not None and (
-                (old.state is JobState.DEAD and old.replayed_as is None)
-                if dead_only
-                else old.state in params.FINAL_STATES
-            )
+        known = self.model.jobs
+        fit = [self.model.can_replay(known.get(job_id), request) for job_id in ids]
+        if once and not all(fit):
+            fit = [False] * len(ids)
+        renewed: dict[str, str] = {}
+        for job_id, answer, fits in zip(ids, answers, fit, strict=True):
             assert (answer is not None) == fits, f"replay of {job_id}: {answer}"
-            if old is not None and answer is not None:
-                self.model.replay(old, answer)
+            if answer is not None:
+                self.model.replay(known[job_id], answer, renewed)
 
     # Workers ------------------------------------------------------------------------------------
 
@@ -440,6 +440,7 @@ class StoreMachine(RuleBasedStateMachine):
             if (not request.ids or job.id in request.ids)
             and request.queue in (None, job.spec.queue)
             and job.finished_ms <= self.clock.wall_ms() - older_ms
+            and not self.model.is_needed(job)
         }
         count = self.backend.purge(request)
         gone = self.model.jobs.keys() - self.observer.look().keys()
@@ -608,9 +609,13 @@ class StoreMachine(RuleBasedStateMachine):
         answers = self.backend.enqueue(batch)
         assert len(answers) == len(batch), "enqueue: one answer per item"
         for spec, answer in zip(batch, answers, strict=True):
-            dependencies = tuple(
-                answers[parent].id if isinstance(parent, int) else parent
-                for parent in spec.depends_on
+            edges = [
+                edge if isinstance(edge, params.Dependency) else params.Dependency(job=edge)
+                for edge in spec.depends_on
+            ]
+            waits_for = tuple(
+                replace(edge, job=answers[edge.job].id) if isinstance(edge.job, int) else edge
+                for edge in edges
             )
             holders = self.model.holders(spec)
             assert answer.duplicate == bool(holders), (
@@ -621,7 +626,7 @@ class StoreMachine(RuleBasedStateMachine):
                 continue
             assert answer.id not in self.model.jobs, f"the id {answer.id} was given out twice"
             assert spec.id in (None, answer.id), f"id: {answer.id}, not {spec.id}"
-            self.model.add(answer.id, spec, dependencies)
+            self.model.add(answer.id, spec, waits_for)
 
     def _feed(self, worker: str, data: st.DataObject) -> None:
         """Enqueue what a worker can take at once, if there is nothing for it."""

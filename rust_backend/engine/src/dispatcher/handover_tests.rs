@@ -43,6 +43,7 @@ impl Setup {
             expires_in_ms: None,
             fire: None,
             suspect: false,
+            inputs: Vec::new(),
         }
     }
 

@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 
 use rusqlite::Connection;
 
+use super::edges;
 use super::failure::Outcome;
 use super::finish::Ending;
 use super::keyed;
@@ -310,6 +311,9 @@ impl Claim<'_, '_> {
             &mut candidate,
         )?;
         self.gates.take(way);
+        if candidate.inputs > 0 {
+            candidate.job.inputs = edges::inputs(self.transaction.connection, seq)?;
+        }
         self.claimed.push(candidate.job);
         Ok(ControlFlow::Continue(()))
     }
@@ -323,6 +327,7 @@ struct Candidate {
     concurrency_key: Option<String>,
     /// The unique key that ends with this claim.
     freed_key: Option<String>,
+    inputs: i64,
     job: ClaimedJob,
 }
 
@@ -333,11 +338,11 @@ fn load(transaction: &mut Transaction<'_>, lane: i64, rank: i64, seq: i64) -> Ou
         .prepare_cached(
             "SELECT id, priority, max_retries, timeout_ms, expires_ms, serializer, metadata, payload,
                     concurrency_key, iif(unique_until_start, unique_key, NULL), schedule, fire_ms,
-                    detour.due_ms, why, pending, attempt, crashes, suspect, run, started_ms
+                    inputs, detour.due_ms, why, pending, attempt, crashes, suspect, run, started_ms
              FROM job LEFT JOIN detour ON detour.seq = job.seq WHERE job.seq = ?1",
         )?
         .query_row([seq], |row| {
-            let carried = place::detour(row, 12)?.unwrap_or_default();
+            let carried = place::detour(row, 13)?.unwrap_or_default();
             Ok(Candidate {
                 lane,
                 rank,
@@ -345,6 +350,7 @@ fn load(transaction: &mut Transaction<'_>, lane: i64, rank: i64, seq: i64) -> Ou
                 expires_ms: row.get::<_, Option<i64>>(4)?.filter(|_| !carried.has_run()),
                 concurrency_key: row.get(8)?,
                 freed_key: row.get(9)?,
+                inputs: row.get(12)?,
                 job: ClaimedJob {
                     lease: Lease { id: JobId(row.get(0)?), token: 0 },
                     task: name.task,
@@ -359,6 +365,7 @@ fn load(transaction: &mut Transaction<'_>, lane: i64, rank: i64, seq: i64) -> Ou
                     suspect: carried.suspect,
                     expires_in_ms: None,
                     fire: schedules::read_fire(row, 10)?,
+                    inputs: Vec::new(),
                 },
             })
         })?;

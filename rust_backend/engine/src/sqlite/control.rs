@@ -3,12 +3,14 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::dead_letters;
+use super::edges;
 use super::failure::Outcome;
 use super::finish::Ending;
 use super::lanes::Lanes;
 use super::place::{self, Place, final_code, final_state};
 use super::schema::{key, timer};
 use super::transaction::{self, Transaction};
+use super::workflows;
 use crate::id::JobId;
 use crate::model::{Cancelled, Lease, PurgeRequest};
 use crate::transitions::State;
@@ -82,13 +84,16 @@ pub(super) fn select_finished(
     let Some(namespace) = transaction::namespace(connection, namespace)? else {
         return Ok(Vec::new());
     };
-    let matches = |lane: i64, state: i64, finished_ms: i64| {
+    let matches = |seq: i64, lane: i64, state: i64, finished_ms: i64| -> Outcome<bool> {
         let state = final_state(state);
-        (request.states.is_empty() || request.states.contains(&state))
-            && finished_ms <= now_ms - request.older_than_ms
-            && lanes.name(lane).is_some_and(|name| {
-                name.is_in(namespace, request.queue.as_deref(), request.task.as_deref())
-            })
+        Ok(
+            (request.states.is_empty() || request.states.contains(&state))
+                && finished_ms <= now_ms - request.older_than_ms
+                && lanes.name(lane).is_some_and(|name| {
+                    name.is_in(namespace, request.queue.as_deref(), request.task.as_deref())
+                })
+                && !edges::is_needed(connection, seq)?,
+        )
     };
     let mut found = Vec::new();
     if request.ids.is_empty() {
@@ -100,8 +105,9 @@ pub(super) fn select_finished(
         while found.len() < request.limit
             && let Some(row) = rows.next()?
         {
-            if matches(row.get(1)?, row.get(2)?, row.get(3)?) {
-                found.push(row.get(0)?);
+            let seq = row.get(0)?;
+            if matches(seq, row.get(1)?, row.get(2)?, row.get(3)?)? {
+                found.push(seq);
             }
         }
         return Ok(found);
@@ -120,8 +126,9 @@ pub(super) fn select_finished(
             )?
             .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
             .optional()?;
-        if facts.is_some_and(|(lane, state, finished_ms)| matches(lane, state, finished_ms))
+        if let Some((lane, state, finished_ms)) = facts
             && !found.contains(&seq)
+            && matches(seq, lane, state, finished_ms)?
         {
             found.push(seq);
         }
@@ -129,7 +136,8 @@ pub(super) fn select_finished(
     Ok(found)
 }
 
-/// Delete a finished job with all that belongs to it; false if there is none.
+/// Delete a finished job with all that belongs to it; false if there is none, or if a job that has
+/// not ended needs its result.
 pub(super) fn delete(transaction: &mut Transaction<'_>, seq: i64) -> Outcome<bool> {
     let connection = transaction.connection;
     let finished: Option<(i64, i64)> = connection
@@ -142,9 +150,18 @@ pub(super) fn delete(transaction: &mut Transaction<'_>, seq: i64) -> Outcome<boo
     let Some((state, finished_ms)) = finished else {
         return Ok(false);
     };
-    let (lane, id, idempotency_key): (i64, [u8; 16], Option<String>) = connection
-        .prepare_cached("SELECT lane, id, idempotency_key FROM job WHERE seq = ?1")?
-        .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    if edges::is_needed(connection, seq)? {
+        return Ok(false);
+    }
+    let (lane, id, idempotency_key, workflow): (i64, [u8; 16], Option<String>, Option<i64>) =
+        connection
+            .prepare_cached("SELECT lane, id, idempotency_key, workflow FROM job WHERE seq = ?1")?
+            .query_row([seq], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            })?;
+    if let Some(workflow) = workflow {
+        workflows::leave(connection, workflow, seq)?;
+    }
     drop_timers(connection, seq, finished_ms)?;
     let namespace = transaction.lane_name(lane)?.namespace;
     if state == final_code(State::Dead) {
@@ -189,74 +206,6 @@ fn drop_timers(connection: &Connection, seq: i64, finished_ms: i64) -> Outcome<(
         }
     }
     Ok(())
-}
-
-/// Enqueue finished jobs again as new ones; `None` where that is not possible.
-pub(super) fn replay(
-    transaction: &mut Transaction<'_>,
-    namespace: &str,
-    ids: &[JobId],
-    dead_only: bool,
-    now_ms: i64,
-    random: &mut dyn FnMut() -> u64,
-) -> Outcome<Vec<Option<JobId>>> {
-    let Some(namespace) = transaction::namespace(transaction.connection, namespace)? else {
-        return Ok(vec![None; ids.len()]);
-    };
-    let mut answers = Vec::with_capacity(ids.len());
-    for id in ids {
-        answers.push(replay_one(
-            transaction,
-            namespace,
-            *id,
-            dead_only,
-            now_ms,
-            random(),
-        )?);
-    }
-    Ok(answers)
-}
-
-fn replay_one(
-    transaction: &mut Transaction<'_>,
-    namespace: i64,
-    id: JobId,
-    dead_only: bool,
-    now_ms: i64,
-    random: u64,
-) -> Outcome<Option<JobId>> {
-    let connection = transaction.connection;
-    let Some(old) = place::find(connection, namespace, id)? else {
-        return Ok(None);
-    };
-    let finished: Option<(i64, bool)> = connection
-        .prepare_cached("SELECT state, replayed IS NOT NULL FROM done WHERE seq = ?1")?
-        .query_row([old], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    let Some((state, replayed)) = finished else {
-        return Ok(None);
-    };
-    if dead_only && (replayed || state != final_code(State::Dead)) {
-        return Ok(None);
-    }
-    let seq = transaction.next_sequence()?;
-    let new = JobId::new(now_ms, seq, random);
-    // Keys stay with the old job: the new one is asked for by name, it cannot be a duplicate.
-    connection
-        .prepare_cached(
-            "INSERT INTO job SELECT ?2, ?3, lane, priority, ?4, ?4, 0, max_retries, max_crashes,
-                    timeout_ms, NULL, result_ttl_ms, NULL, 0, NULL, concurrency_key, id, schedule, fire_ms,
-                    serializer, metadata, payload
-             FROM job WHERE seq = ?1",
-        )?
-        .execute(params![old, seq, new.0, now_ms])?;
-    connection
-        .prepare_cached("UPDATE done SET replayed = ?2 WHERE seq = ?1")?
-        .execute(params![old, new.0])?;
-    if let Some(body) = place::body(connection, seq)? {
-        transaction.make_ready(&body, now_ms)?;
-    }
-    Ok(Some(new))
 }
 
 /// Let no job of a queue be claimed, or end that.

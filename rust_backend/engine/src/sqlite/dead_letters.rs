@@ -64,10 +64,12 @@ pub(super) fn next_due(
 ) -> Outcome<Option<i64>> {
     let mut next: Option<i64> = None;
     for (namespace, limit) in limits(connection)? {
-        if excess(connection, lanes, namespace, limit, uncounted(namespace))? > 0 {
+        let oldest = oldest(connection, namespace, 1)?;
+        if !oldest.is_empty()
+            && excess(connection, lanes, namespace, limit, uncounted(namespace))? > 0
+        {
             return Ok(Some(0));
         }
-        let oldest = oldest(connection, namespace, 1)?;
         let left = oldest
             .first()
             .zip(limit.ttl_ms)
@@ -75,6 +77,20 @@ pub(super) fn next_due(
         next = next.into_iter().chain(left).min();
     }
     Ok(next)
+}
+
+/// Note those again that were kept for a job that has ended.
+pub(super) fn note_parents(connection: &Connection, child: i64) -> Outcome<()> {
+    connection
+        .prepare_cached(
+            "INSERT OR IGNORE INTO dead_letter
+             SELECT lane.namespace, finished_ms, job.seq
+             FROM edge JOIN done ON done.seq = edge.parent JOIN job ON job.seq = edge.parent
+             JOIN lane ON lane.id = job.lane
+             WHERE edge.child = ?1 AND done.state = ?2",
+        )?
+        .execute([child, code::DEAD])?;
+    Ok(())
 }
 
 /// Delete the oldest ones beyond the limits, at most `budget`; returns how many.
@@ -100,6 +116,9 @@ pub(super) fn prune(
             if super::control::delete(transaction, seq)? {
                 gone += 1;
                 pruned += 1;
+            } else {
+                // It is kept for another job, whose end notes it again.
+                forget(transaction, namespace, at_ms, seq)?;
             }
         }
     }

@@ -7,15 +7,16 @@ use std::collections::HashMap;
 
 use rusqlite::{OptionalExtension, params};
 
+use super::edges::{self, Edge, Fate};
 use super::failure::Outcome;
-use super::finish::{Ending, blame};
 use super::lanes::Lane;
-use super::place::{self, Body, Detour};
-use super::schema::{code, key, timer};
+use super::place::{self, Body};
+use super::schema::key;
 use super::transaction::Transaction;
+use super::workflows;
 use crate::error::EngineError;
 use crate::id::{JobId, MAX_SEQUENCE};
-use crate::model::{Dependency, Enqueued, MAX_PRIORITY, MIN_PRIORITY, NewJob, Why};
+use crate::model::{Dependency, Enqueued, MAX_PRIORITY, MIN_PRIORITY, NewJob, Target};
 use crate::transitions::State;
 
 /// The longest name of a task or a queue, in characters.
@@ -37,10 +38,10 @@ enum Parent {
 /// What is going to happen to one item.
 enum Plan {
     Duplicate(Known),
-    /// `lost`: it depends on something that has ended without success, and is cancelled at once.
+    /// `fate`: what the present states of its parents make of it.
     Store {
-        parents: Vec<Parent>,
-        lost: bool,
+        parents: Vec<(Parent, Dependency)>,
+        fate: Fate,
     },
 }
 
@@ -55,8 +56,6 @@ enum Known {
 struct Written {
     seq: i64,
     id: JobId,
-    /// Set if the item ended at once because of what it depends on.
-    cancelled: bool,
 }
 
 /// Refuse what no store could keep.
@@ -113,6 +112,9 @@ pub(super) fn validate(jobs: &[NewJob]) -> Result<(), EngineError> {
                 "give it or expires_in_ms, not both".to_owned(),
             );
         }
+        if let Some(problem) = job.workflow.as_deref().and_then(name_problem) {
+            return fail("workflow", problem);
+        }
         for (field, value) in [
             ("unique_key", &job.unique_key),
             ("idempotency_key", &job.idempotency_key),
@@ -123,8 +125,8 @@ pub(super) fn validate(jobs: &[NewJob]) -> Result<(), EngineError> {
             }
         }
         for dependency in &job.depends_on {
-            if let Dependency::Earlier(position) = dependency
-                && *position >= index
+            if let Target::Earlier(position) = dependency.on
+                && position >= index
             {
                 return fail(
                     "depends_on",
@@ -197,15 +199,18 @@ pub(super) fn run(
                 });
                 written.push(None);
             }
-            Plan::Store { parents, .. } => {
+            Plan::Store { parents, fate } => {
                 let stored = store(
                     transaction,
                     namespace,
                     now_ms,
                     random(),
                     job,
-                    &parents,
-                    &written,
+                    &Place {
+                        parents: &parents,
+                        fate,
+                        written: &written,
+                    },
                 )?;
                 answers.push(Enqueued {
                     id: stored.id,
@@ -234,9 +239,12 @@ impl Planner<'_, '_> {
             if let Some(known) = self.holder(job)? {
                 plans.push(Plan::Duplicate(known));
             } else {
-                let lost = parents.iter().any(|parent| is_lost(parent, &plans));
-                self.claim_keys(job, index, lost);
-                plans.push(Plan::Store { parents, lost });
+                let fate =
+                    Fate::of(parents.iter().map(|(parent, dependency)| {
+                        (dependency.condition, state_of(parent, &plans))
+                    }));
+                self.claim_keys(job, index, fate.is_over());
+                plans.push(Plan::Store { parents, fate });
             }
         }
         Ok(plans)
@@ -291,24 +299,22 @@ impl Planner<'_, '_> {
         }
     }
 
-    fn parents(&self, job: &NewJob, plans: &[Plan]) -> Outcome<Vec<Parent>> {
+    fn parents(&self, job: &NewJob, plans: &[Plan]) -> Outcome<Vec<(Parent, Dependency)>> {
         let mut parents = Vec::with_capacity(job.depends_on.len());
         for dependency in &job.depends_on {
-            let parent = match dependency {
-                Dependency::Earlier(index) => match &plans[*index] {
+            let parent = match dependency.on {
+                Target::Earlier(index) => match &plans[index] {
                     Plan::Store { .. } | Plan::Duplicate(Known::Item(_)) => {
-                        Parent::Planned(origin(plans, *index))
+                        Parent::Planned(origin(plans, index))
                     }
                     Plan::Duplicate(Known::Stored(id)) => self.stored(*id)?,
                 },
-                Dependency::Id(id) => match self.ids.get(id) {
+                Target::Id(id) => match self.ids.get(&id) {
                     Some(index) => Parent::Planned(*index),
-                    None => self.stored(*id)?,
+                    None => self.stored(id)?,
                 },
             };
-            if !parents.iter().any(|known| same(known, &parent)) {
-                parents.push(parent);
-            }
+            parents.push((parent, *dependency));
         }
         Ok(parents)
     }
@@ -327,18 +333,13 @@ impl Planner<'_, '_> {
     }
 }
 
-fn is_lost(parent: &Parent, plans: &[Plan]) -> bool {
+fn state_of(parent: &Parent, plans: &[Plan]) -> State {
     match parent {
-        Parent::Stored { state, .. } => matches!(state, State::Dead | State::Cancelled),
-        Parent::Planned(index) => matches!(plans[*index], Plan::Store { lost: true, .. }),
-    }
-}
-
-fn same(left: &Parent, right: &Parent) -> bool {
-    match (left, right) {
-        (Parent::Stored { seq: left, .. }, Parent::Stored { seq: right, .. }) => left == right,
-        (Parent::Planned(left), Parent::Planned(right)) => left == right,
-        _ => false,
+        Parent::Stored { state, .. } => *state,
+        Parent::Planned(index) => match plans[*index] {
+            Plan::Store { fate, .. } if fate.is_over() => State::Cancelled,
+            _ => State::Ready,
+        },
     }
 }
 
@@ -365,8 +366,7 @@ fn store(
     now_ms: i64,
     random: u64,
     job: &NewJob,
-    parents: &[Parent],
-    written: &[Option<Written>],
+    place: &Place<'_>,
 ) -> Outcome<Written> {
     let connection = transaction.connection;
     let seq = transaction.next_sequence()?;
@@ -381,18 +381,20 @@ fn store(
             keyed: job.concurrency_key.is_some(),
         },
     )?;
-    let mut family = Family::default();
-    for parent in parents {
-        family.add(connection, parent, written)?;
-    }
-    let due_ms = first_due(job, family.pending, now_ms);
+    let edges = place.edges();
+    let due_ms = first_due(job, place.fate, now_ms);
+    let (inputs, on_failure) = edges::needs(&edges);
+    let workflow = match &job.workflow {
+        Some(name) => Some(workflows::ensure(connection, namespace, name, now_ms)?),
+        None => None,
+    };
     let expires_ms = job
         .expires_at_ms
         .or_else(|| job.expires_in_ms.map(|after| now_ms.saturating_add(after)));
     connection
         .prepare_cached(
             "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14,
-                                     ?15, ?16, NULL, ?17, ?18, ?19, ?20, ?21)",
+                                     ?15, ?16, NULL, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)",
         )?
         .execute(params![
             seq,
@@ -413,15 +415,17 @@ fn store(
             job.concurrency_key,
             job.fire.as_ref().map(|fire| &fire.schedule),
             job.fire.as_ref().map(|fire| fire.at_ms),
+            inputs,
+            on_failure,
+            workflow,
             job.serializer,
             job.metadata.as_deref(),
             &job.payload[..],
         ])?;
     write_keys(transaction, namespace, seq, job)?;
-    for parent in &family.seqs {
-        connection
-            .prepare_cached("INSERT INTO edge VALUES (?1, ?2)")?
-            .execute([*parent, seq])?;
+    edges::insert(connection, seq, &edges)?;
+    if let Some(workflow) = workflow {
+        workflows::join(connection, workflow, seq)?;
     }
     let body = Body {
         seq,
@@ -437,56 +441,21 @@ fn store(
         unique_key: job.unique_key.clone(),
         unique_until_start: job.unique_until_start,
         concurrency_key: job.concurrency_key.clone(),
+        inputs,
+        on_failure,
         detour: None,
     };
-    if let Some(reason) = &family.lost {
-        transaction.finish(&body, body.carried(), &Ending::cancelled(now_ms, reason))?;
-        return Ok(Written {
-            seq,
-            id,
-            cancelled: true,
-        });
-    }
-    place_new(transaction, &body, family.pending, now_ms)?;
-    Ok(Written {
-        seq,
-        id,
-        cancelled: false,
-    })
-}
-
-/// Put a new job where it waits.
-fn place_new(
-    transaction: &mut Transaction<'_>,
-    body: &Body,
-    pending: i64,
-    now_ms: i64,
-) -> Outcome<()> {
-    if let Some(expires_ms) = body.expires_ms {
-        transaction.set_timer(timer::EXPIRE, expires_ms, body.seq)?;
-    }
-    if pending > 0 {
-        let detour = Detour {
-            due_ms: body.due_ms,
-            pending,
-            ..Detour::default()
-        };
-        transaction.set_detour(body.seq, &detour)?;
-        transaction.count(body.lane, code::BLOCKED, 1);
-        Ok(())
-    } else if body.due_ms > now_ms {
-        transaction.make_scheduled(body.seq, body.lane, body.due_ms, Why::Delay)
-    } else {
-        transaction.make_ready(body, body.due_ms)
-    }
+    let reason = place.reason(transaction, &edges)?;
+    transaction.settle_in(&body, place.fate, due_ms, now_ms, &reason)?;
+    Ok(Written { seq, id })
 }
 
 /// When a new job may start, as far as is known.
-fn first_due(job: &NewJob, pending: i64, now_ms: i64) -> i64 {
+fn first_due(job: &NewJob, fate: Fate, now_ms: i64) -> i64 {
     match job.eta_ms {
         Some(eta) => eta.max(now_ms),
         // A delay of a job with parents counts from the end of the last one.
-        None if pending > 0 => now_ms,
+        None if matches!(fate, Fate::Waits(_)) => now_ms,
         None => now_ms.saturating_add(job.delay_ms).min(TIME_LIMIT),
     }
 }
@@ -512,46 +481,36 @@ fn write_keys(
     Ok(())
 }
 
-/// The parents of a new job.
-#[derive(Default)]
-struct Family {
-    seqs: Vec<i64>,
-    pending: i64,
-    /// Why the job can never run, if one of them ended without success.
-    lost: Option<String>,
+/// Where a new job stands among the jobs that it waits for.
+struct Place<'a> {
+    parents: &'a [(Parent, Dependency)],
+    fate: Fate,
+    written: &'a [Option<Written>],
 }
 
-impl Family {
-    fn add(
-        &mut self,
-        connection: &rusqlite::Connection,
-        parent: &Parent,
-        written: &[Option<Written>],
-    ) -> Outcome<()> {
-        let (seq, state) = match parent {
-            Parent::Stored { seq, state, .. } => (*seq, *state),
-            Parent::Planned(index) => {
-                let Some(item) = written.get(*index).and_then(Option::as_ref) else {
-                    return Ok(());
+impl Place<'_> {
+    fn edges(&self) -> Vec<Edge> {
+        self.parents
+            .iter()
+            .filter_map(|(parent, dependency)| {
+                let parent = match parent {
+                    Parent::Stored { seq, .. } => *seq,
+                    Parent::Planned(index) => self.written.get(*index)?.as_ref()?.seq,
                 };
-                (
-                    item.seq,
-                    if item.cancelled {
-                        State::Cancelled
-                    } else {
-                        State::Ready
-                    },
-                )
-            }
+                Some(Edge {
+                    parent,
+                    condition: dependency.condition,
+                    input: dependency.input,
+                })
+            })
+            .collect()
+    }
+
+    /// Why the job can never run, if one of its parents rules it out.
+    fn reason(&self, transaction: &Transaction<'_>, edges: &[Edge]) -> Outcome<String> {
+        let Fate::Lost(position) = self.fate else {
+            return Ok(String::new());
         };
-        self.seqs.push(seq);
-        if matches!(state, State::Dead | State::Cancelled) {
-            if let Some(body) = place::body(connection, seq)? {
-                self.lost.get_or_insert(blame(&body, state));
-            }
-        } else if state != State::Complete {
-            self.pending += 1;
-        }
-        Ok(())
+        edges::blame_parent(transaction.connection, edges[position].parent)
     }
 }

@@ -6,10 +6,11 @@ use rusqlite::params;
 
 use super::dead_letters;
 use super::failure::Outcome;
-use super::place::{self, Body, Detour, Place, final_code};
-use super::schema::{code, key, timer};
+use super::place::{Body, Detour, final_code};
+use super::schema::{key, timer};
 use super::transaction::Transaction;
-use crate::model::{Bytes, Why};
+use crate::id::JobId;
+use crate::model::Bytes;
 use crate::transitions::State;
 
 /// The most jobs that one atom cancels because a job they depend on ended without success. The
@@ -43,6 +44,26 @@ impl<'a> Ending<'a> {
     }
 }
 
+/// A job that has just ended, and whose dependents have to learn that.
+pub(super) struct Ended {
+    pub(super) seq: i64,
+    pub(super) id: JobId,
+    pub(super) state: State,
+    /// Its dependents were told once, and only cancellations are left.
+    pub(super) continued: bool,
+}
+
+impl Ended {
+    pub(super) const fn new(body: &Body, state: State) -> Self {
+        Self {
+            seq: body.seq,
+            id: body.id,
+            state,
+            continued: false,
+        }
+    }
+}
+
 impl Transaction<'_> {
     /// End a job that was already taken from where it stood.
     pub(super) fn finish(
@@ -52,15 +73,16 @@ impl Transaction<'_> {
         ending: &Ending<'_>,
     ) -> Outcome<()> {
         self.write_ending(body, carried, ending)?;
-        if ending.state == State::Complete {
-            self.release_children(body.seq, ending.now_ms)
-        } else {
-            let mut ended = VecDeque::from([(body.seq, blame(body, ending.state))]);
-            self.cancel_children(&mut ended, ending.now_ms, CASCADE)
-        }
+        let mut ended = VecDeque::from([Ended::new(body, ending.state)]);
+        self.tell_children(&mut ended, ending.now_ms, CASCADE)
     }
 
-    fn write_ending(&mut self, body: &Body, carried: Detour, ending: &Ending<'_>) -> Outcome<()> {
+    pub(super) fn write_ending(
+        &mut self,
+        body: &Body,
+        carried: Detour,
+        ending: &Ending<'_>,
+    ) -> Outcome<()> {
         self.connection
             .prepare_cached(
                 "INSERT INTO done VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, NULL, ?10, ?11)",
@@ -91,6 +113,9 @@ impl Transaction<'_> {
         if let Some(ttl) = body.result_ttl_ms {
             self.set_timer(timer::PRUNE, ending.now_ms.saturating_add(ttl), body.seq)?;
         }
+        if body.inputs > 0 || body.on_failure {
+            self.release_parents(body.seq)?;
+        }
         self.ring();
         Ok(())
     }
@@ -114,96 +139,14 @@ impl Transaction<'_> {
             .execute(params![namespace, key::UNIQUE, unique_key, body.seq])?;
         Ok(())
     }
-
-    /// Tell the children of a complete job that one parent less is missing.
-    fn release_children(&mut self, parent: i64, now_ms: i64) -> Outcome<()> {
-        for child in self.children(parent)? {
-            let Some(body) = place::body(self.connection, child)? else {
-                continue;
-            };
-            let Some(mut carried) = body.detour.filter(|detour| detour.pending > 0) else {
-                continue;
-            };
-            carried.pending -= 1;
-            if carried.pending > 0 {
-                self.set_detour(child, &carried)?;
-                continue;
-            }
-            self.count(body.lane, code::BLOCKED, -1);
-            let due_ms = body.given_due().max(now_ms.saturating_add(body.delay_ms));
-            if due_ms > now_ms {
-                self.set_detour(
-                    child,
-                    &Detour {
-                        due_ms,
-                        why: Some(Why::Delay),
-                        ..carried
-                    },
-                )?;
-                self.make_scheduled(child, body.lane, due_ms, Why::Delay)?;
-            } else {
-                self.drop_detour(child)?;
-                self.make_ready(&body, body.due_ms)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Cancel what depends on ended jobs, through any depth, at most `budget` of them.
-    pub(super) fn cancel_children(
-        &mut self,
-        ended: &mut VecDeque<(i64, String)>,
-        now_ms: i64,
-        budget: usize,
-    ) -> Outcome<()> {
-        let mut left = budget;
-        while let Some((parent, reason)) = ended.pop_front() {
-            for child in self.children(parent)? {
-                let Some(body) = place::body(self.connection, child)? else {
-                    continue;
-                };
-                if !matches!(place::locate(self.connection, &body)?, Place::Blocked) {
-                    continue;
-                }
-                if left == 0 {
-                    self.put_off(parent)?;
-                    break;
-                }
-                left -= 1;
-                self.count(body.lane, code::BLOCKED, -1);
-                let ending = Ending::cancelled(now_ms, &reason);
-                self.write_ending(&body, body.carried(), &ending)?;
-                ended.push_back((child, blame(&body, State::Cancelled)));
-            }
-        }
-        Ok(())
-    }
-
-    /// Leave the children of an ended job to upkeep.
-    fn put_off(&self, parent: i64) -> Outcome<()> {
-        self.connection
-            .prepare_cached("INSERT OR IGNORE INTO cascade VALUES (?1)")?
-            .execute([parent])?;
-        Ok(())
-    }
-
-    fn children(&self, parent: i64) -> Outcome<Vec<i64>> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT child FROM edge WHERE parent = ?1")?;
-        let children = statement
-            .query_map([parent], |row| row.get(0))?
-            .collect::<Result<_, _>>()?;
-        Ok(children)
-    }
 }
 
 /// The reason that the dependents of an ended job are given.
-pub(super) fn blame(body: &Body, state: State) -> String {
-    let end = if state == State::Dead {
+pub(super) fn blame(ended: &Ended) -> String {
+    let end = if ended.state == State::Dead {
         "failed"
     } else {
         "was cancelled"
     };
-    format!("it depended on job {}, which {end}", body.id)
+    format!("it depended on job {}, which {end}", ended.id)
 }

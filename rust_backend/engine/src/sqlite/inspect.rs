@@ -1,9 +1,10 @@
 //! Reading jobs, pages, counts and workers, each from one consistent snapshot.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::edges;
 use super::failure::{Failure, Outcome};
 use super::keyed;
 use super::lanes::{Lane, Lanes};
@@ -14,10 +15,11 @@ use super::schema::code;
 use super::session;
 use super::settle;
 use super::transaction;
+use super::workflows;
 use crate::error::EngineError;
 use crate::id::JobId;
 use crate::model::{
-    Count, ErrorRecord, JobRecord, LimitedBy, ListRequest, LogRecord, Page, WorkerRecord,
+    Count, ErrorRecord, JobRecord, LimitedBy, ListRequest, LogRecord, Page, Target, WorkerRecord,
 };
 use crate::transitions::State;
 
@@ -95,9 +97,20 @@ pub(super) fn list(
             next: None,
         });
     };
-    let mut statement =
-        connection.prepare_cached("SELECT seq, lane FROM job WHERE seq < ?1 ORDER BY seq DESC")?;
-    let mut rows = statement.query([request.after.unwrap_or(i64::MAX)])?;
+    let after = request.after.unwrap_or(i64::MAX);
+    let mut statement;
+    let mut rows = if let Some(workflow) = &request.workflow {
+        statement = connection.prepare_cached(
+            "SELECT job.seq, lane FROM member JOIN job ON job.seq = member.seq
+             WHERE member.workflow = ?1 AND member.seq < ?2 ORDER BY member.seq DESC",
+        )?;
+        let id = workflows::find(connection, number, workflow)?;
+        statement.query([id.unwrap_or(-1), after])?
+    } else {
+        statement = connection
+            .prepare_cached("SELECT seq, lane FROM job WHERE seq < ?1 ORDER BY seq DESC")?;
+        statement.query([after])?
+    };
     let mut jobs = Vec::new();
     let mut looked_at = 0;
     while let Some(row) = rows.next()? {
@@ -339,13 +352,15 @@ fn record(
     };
     let place = place::locate(connection, &body)?;
     let carried = body.carried();
+    let mut has_workflow = false;
     let mut job = connection
         .prepare_cached(
             "SELECT created_ms, max_retries, timeout_ms, expires_ms, original, serializer, metadata,
-                    schedule, fire_ms
+                    schedule, fire_ms, workflow IS NOT NULL
              FROM job WHERE seq = ?1",
         )?
         .query_row([seq], |row| {
+            has_workflow = row.get(9)?;
             Ok(JobRecord {
                 id: body.id,
                 task: lane.task.clone(),
@@ -386,6 +401,8 @@ fn record(
                 fire: schedules::read_fire(row, 7)?,
                 dependencies: Vec::new(),
                 dependents: Vec::new(),
+                waits_for: Vec::new(),
+                workflow: None,
                 errors: Vec::new(),
             })
         })?;
@@ -405,6 +422,9 @@ fn record(
         }
         Place::Done(_) => read_ending(connection, &mut job, seq, depth)?,
         _ => {}
+    }
+    if has_workflow {
+        job.workflow = workflows::name(connection, seq)?;
     }
     if depth == Depth::Whole {
         read_whole(connection, &mut job, seq)?;
@@ -458,16 +478,21 @@ fn read_whole(connection: &Connection, job: &mut JobRecord, seq: i64) -> Outcome
     job.payload = connection
         .prepare_cached("SELECT payload FROM job WHERE seq = ?1")?
         .query_row([seq], |row| Ok(row.get_ref(0)?.as_blob()?.into()))?;
-    job.dependencies = relatives(
-        connection,
-        "SELECT job.id FROM edge JOIN job ON job.seq = edge.parent WHERE edge.child = ?1",
-        seq,
-    )?;
+    job.waits_for = edges::described(connection, seq)?;
+    for dependency in &job.waits_for {
+        if let Target::Id(id) = dependency.on {
+            job.dependencies.push(id);
+        }
+    }
+    let mut known = HashSet::new();
+    job.dependencies.retain(|id| known.insert(*id));
     job.dependents = relatives(
         connection,
         "SELECT job.id FROM edge JOIN job ON job.seq = edge.child WHERE edge.parent = ?1",
         seq,
     )?;
+    // The edges of a parent are in the order of the children.
+    job.dependents.dedup();
     let mut statement = connection.prepare_cached(
         "SELECT run, attempt, kind, at_ms, worker, detail FROM error WHERE seq = ?1 ORDER BY run",
     )?;

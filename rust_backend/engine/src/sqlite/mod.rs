@@ -7,6 +7,7 @@
 //! | `commit`, `transaction` | group commit, and what one transaction shares |
 //! | `place`, `finish` | where a job stands; its end and what follows from it |
 //! | `enqueue`, `exchange`, `claim`, `settle` | the hot path |
+//! | `edges`, `workflows`, `replay` | what jobs wait for; the steps of a workflow; running again |
 //! | `limits`, `keyed` | what may run at a time, and how often |
 //! | `locks`, `dead_letters` | named locks; how many dead letters are kept |
 //! | `upkeep`, `control`, `inspect` | time and dead workers; requests; reading |
@@ -21,6 +22,7 @@ mod commit;
 mod control;
 mod costs;
 mod dead_letters;
+mod edges;
 mod enqueue;
 mod exchange;
 mod failure;
@@ -34,12 +36,14 @@ mod locks;
 mod opening;
 mod place;
 mod random;
+mod replay;
 mod schedules;
 mod schema;
 mod session;
 mod settle;
 mod transaction;
 mod upkeep;
+mod workflows;
 mod writer;
 
 use std::collections::HashMap;
@@ -62,7 +66,7 @@ use crate::model::{
     Cancelled, Count, Enqueued, ExchangeReply, ExchangeRequest, JobRecord, Lease, LimitRecord,
     ListRequest, LockAnswer, LockLease, LockRecord, LockRequest, LogRecord, MaintainReply, NewJob,
     NewSchedule, Page, PurgeRequest, Rate, ReplayRequest, ScheduleRecord, Settlement, WorkerRecord,
-    WorkerRegistration,
+    WorkerRegistration, WorkflowPage, WorkflowRecord,
 };
 use crate::platform::{self, Liveness, LivenessFile, PathRules};
 use crate::store::{LockStore, Store};
@@ -228,6 +232,26 @@ impl SqliteStore {
         self.read(|connection, _| inspect::workers(connection, &self.namespace))
     }
 
+    /// One page of workflows, newest first.
+    ///
+    /// # Errors
+    /// The limit is out of range, or the store cannot be read.
+    pub fn workflows(&self, limit: usize, after: Option<i64>) -> Result<WorkflowPage> {
+        if !(1..=10_000).contains(&limit) {
+            let problem = format!("{limit} is not between 1 and 10000");
+            return Err(EngineError::invalid("limit", problem));
+        }
+        self.read(|connection, _| workflows::list(connection, &self.namespace, limit, after))
+    }
+
+    /// One workflow; `None` if it has no jobs.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn workflow(&self, id: &str) -> Result<Option<WorkflowRecord>> {
+        self.read(|connection, _| workflows::get(connection, &self.namespace, id))
+    }
+
     /// The log lines of a job, oldest first.
     ///
     /// # Errors
@@ -318,16 +342,15 @@ impl SqliteStore {
     pub fn replay(&self, request: &ReplayRequest) -> Result<Vec<Option<JobId>>> {
         let namespace = self.namespace.clone();
         let clock = Arc::clone(&self.clock);
-        let ReplayRequest { ids, dead_only } = request.clone();
-        let randoms: Vec<u64> = ids.iter().map(|_| self.random.next()).collect();
-        self.write(ids.len(), self.acknowledged(), move |transaction| {
+        let request = request.clone();
+        let randoms: Vec<u64> = request.ids.iter().map(|_| self.random.next()).collect();
+        self.write(request.ids.len(), self.acknowledged(), move |transaction| {
             let mut randoms = randoms.into_iter();
             let mut random = || randoms.next().unwrap_or_default();
-            control::replay(
+            replay::run(
                 transaction,
                 &namespace,
-                &ids,
-                dead_only,
+                &request,
                 clock.wall_ms(),
                 &mut random,
             )

@@ -61,6 +61,10 @@ pub(super) struct Body {
     pub(super) unique_key: Option<String>,
     pub(super) unique_until_start: bool,
     pub(super) concurrency_key: Option<String>,
+    /// How many of its edges hand it how the parent ended.
+    pub(super) inputs: i64,
+    /// It has edges on failure.
+    pub(super) on_failure: bool,
     pub(super) detour: Option<Detour>,
 }
 
@@ -177,7 +181,7 @@ pub(super) fn body(connection: &Connection, seq: i64) -> rusqlite::Result<Option
         .prepare_cached(
             "SELECT job.id, lane, priority, job.due_ms, delay_ms, max_crashes, result_ttl_ms,
                     unique_key, expires_ms, created_ms, concurrency_key, unique_until_start,
-                    detour.due_ms, why, pending, attempt, crashes, suspect, run, started_ms
+                    inputs, on_failure, detour.due_ms, why, pending, attempt, crashes, suspect, run, started_ms
              FROM job LEFT JOIN detour ON detour.seq = job.seq WHERE job.seq = ?1",
         )?
         .query_row([seq], |row| {
@@ -195,7 +199,9 @@ pub(super) fn body(connection: &Connection, seq: i64) -> rusqlite::Result<Option
                 created_ms: row.get(9)?,
                 concurrency_key: row.get(10)?,
                 unique_until_start: row.get(11)?,
-                detour: detour(row, 12)?,
+                inputs: row.get(12)?,
+                on_failure: row.get(13)?,
+                detour: detour(row, 14)?,
             })
         })
         .optional()

@@ -81,6 +81,7 @@ pub(super) fn validate(declared: &[NewSchedule]) -> Result<(), EngineError> {
             ("expires_at_ms", job.expires_at_ms.is_some()),
             ("idempotency_key", job.idempotency_key.is_some()),
             ("depends_on", !job.depends_on.is_empty()),
+            ("workflow", job.workflow.is_some()),
         ] {
             if is_given {
                 return fail(field, own);
@@ -451,6 +452,7 @@ fn stored(connection: &Connection, id: i64) -> Outcome<Stored> {
                     id: None,
                     fire: None,
                     depends_on: Vec::new(),
+                    workflow: None,
                 },
             })
         })?;

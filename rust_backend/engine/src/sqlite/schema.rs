@@ -21,7 +21,7 @@ use super::failure::{Failure, Outcome};
 use crate::error::EngineError;
 
 /// The schema that this version reads and writes.
-pub(super) const SCHEMA: i64 = 4;
+pub(super) const SCHEMA: i64 = 5;
 /// `PRAGMA application_id` of every taskito file: "tskt".
 pub(super) const APPLICATION_ID: i64 = 0x7473_6B74;
 
@@ -55,6 +55,13 @@ pub(super) mod key {
     pub(in crate::sqlite) const UNIQUE: i64 = 0;
     /// Freed when the job is deleted.
     pub(in crate::sqlite) const IDEMPOTENCY: i64 = 1;
+}
+
+/// Conditions of `edge` rows.
+pub(super) mod condition {
+    pub(in crate::sqlite) const SUCCESS: i64 = 0;
+    pub(in crate::sqlite) const FAILURE: i64 = 1;
+    pub(in crate::sqlite) const ALWAYS: i64 = 2;
 }
 
 /// Names of `counter` rows.
@@ -97,6 +104,9 @@ CREATE TABLE job (
     original BLOB,
     schedule TEXT,
     fire_ms INTEGER,
+    inputs INTEGER NOT NULL,
+    on_failure INTEGER NOT NULL,
+    workflow INTEGER,
     serializer TEXT NOT NULL,
     metadata BLOB,
     payload BLOB NOT NULL
@@ -157,9 +167,18 @@ CREATE TABLE done (
     result BLOB
 ) STRICT;
 CREATE TABLE edge (
-    parent INTEGER NOT NULL, child INTEGER NOT NULL, PRIMARY KEY (parent, child)
+    parent INTEGER NOT NULL, child INTEGER NOT NULL, slot INTEGER NOT NULL,
+    condition INTEGER NOT NULL, input INTEGER NOT NULL,
+    PRIMARY KEY (parent, child, slot)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX edge_child ON edge (child);
+CREATE INDEX edge_child ON edge (child, slot);
+CREATE TABLE workflow (
+    id INTEGER PRIMARY KEY, namespace INTEGER NOT NULL, name TEXT NOT NULL, created_ms INTEGER NOT NULL,
+    UNIQUE (namespace, name)
+) STRICT;
+CREATE TABLE member (
+    workflow INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (workflow, seq)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE cascade (parent INTEGER PRIMARY KEY) STRICT;
 CREATE TABLE held_key (
     namespace INTEGER NOT NULL, kind INTEGER NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL,

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::claim::EXPIRED;
 use super::dead_letters;
 use super::failure::Outcome;
-use super::finish::{Ending, blame};
+use super::finish::{Ended, Ending};
 use super::lanes::Lanes;
 use super::limits;
 use super::locks;
@@ -210,8 +210,11 @@ fn continue_cascades(transaction: &mut Transaction<'_>, now_ms: i64, budget: usi
         return Ok(());
     };
     let state = place::locate(transaction.connection, &body)?.state();
-    let mut ended = VecDeque::from([(parent, blame(&body, state))]);
-    transaction.cancel_children(&mut ended, now_ms, budget)
+    let mut ended = VecDeque::from([Ended {
+        continued: true,
+        ..Ended::new(&body, state)
+    }]);
+    transaction.tell_children(&mut ended, now_ms, budget)
 }
 
 /// Take back what a dead worker held, and forget the worker.

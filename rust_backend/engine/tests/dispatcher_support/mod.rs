@@ -110,6 +110,7 @@ impl State {
             expires_in_ms: None,
             suspect: false,
             fire: None,
+            inputs: Vec::new(),
         });
         id
     }

@@ -130,6 +130,7 @@ pub fn job() -> NewJob {
         metadata: None,
         fire: None,
         depends_on: Vec::new(),
+        workflow: None,
     }
 }
 

@@ -23,10 +23,12 @@ classes! {
     claimed_job: "ClaimedJob",
     count: "Count",
     dead_letter_limit: "DeadLetterLimit",
+    dependency: "Dependency",
     enqueued: "Enqueued",
     error_record: "ErrorRecord",
     exchange_reply: "ExchangeReply",
     exchange_request: "ExchangeRequest",
+    job_input: "JobInput",
     job_record: "JobRecord",
     lease: "Lease",
     limit_record: "LimitRecord",
@@ -49,6 +51,8 @@ classes! {
     task_limit: "TaskLimit",
     worker_record: "WorkerRecord",
     worker_registration: "WorkerRegistration",
+    workflow_page: "WorkflowPage",
+    workflow_record: "WorkflowRecord",
 }
 
 static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
@@ -57,6 +61,11 @@ impl Classes {
     /// The classes, imported by the first call.
     pub(crate) fn get(py: Python<'_>) -> PyResult<&'static Self> {
         CLASSES.get_or_try_init(py, || Self::load(py))
+    }
+
+    /// Whether a value is a `Dependency`, and no bare id or index.
+    pub(crate) fn is_dependency(&self, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        value.is_instance(self.dependency.bind(value.py()))
     }
 }
 

@@ -4,10 +4,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use taskito_engine::model::ClaimedJob;
 
-use super::build::ToPython;
+use super::build::{ToPython, tuple};
 use super::field::Place;
-use super::lease;
-use super::schedule;
+use super::{lease, schedule, workflow};
 
 impl ToPython for ClaimedJob {
     fn to_python<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -31,6 +30,7 @@ impl ToPython for ClaimedJob {
                 schedule: self.fire.as_ref().map(|fire| &fire.schedule),
                 fire_ms: self.fire.as_ref().map(|fire| fire.at_ms),
                 suspect: self.suspect,
+                inputs: tuple(py, &self.inputs)?,
             }
         )
     }
@@ -52,5 +52,6 @@ pub(crate) fn read(job: &Bound<'_, PyAny>, place: Place) -> PyResult<ClaimedJob>
         expires_in_ms: field!(job, expires_in_ms, place),
         fire: schedule::read_fire(job, place)?,
         suspect: field!(job, suspect, place),
+        inputs: field_items!(job, inputs, "input", workflow::read_input),
     })
 }

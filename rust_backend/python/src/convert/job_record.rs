@@ -52,6 +52,8 @@ impl ToPython for JobRecord {
                 fire_ms: self.fire.as_ref().map(|fire| fire.at_ms),
                 dependencies: PyTuple::new(py, ids::texts(&self.dependencies))?,
                 dependents: PyTuple::new(py, ids::texts(&self.dependents))?,
+                waits_for: tuple(py, &self.waits_for)?,
+                workflow: self.workflow.as_deref(),
                 errors: tuple(py, &self.errors)?,
             }
         )

@@ -4,7 +4,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use taskito_engine::model::{
-    Cancelled, CatchUp, ErrorKind, LimitKind, LimitedBy, Overlap, Verdict, Why,
+    Cancelled, CatchUp, Condition, ErrorKind, LimitKind, LimitedBy, Overlap, Verdict, Why,
 };
 use taskito_engine::transitions::State;
 
@@ -143,6 +143,15 @@ static LIMITED_BY: Members<LimitedBy> = Members::new(
     ],
 );
 
+static CONDITIONS: Members<Condition> = Members::new(
+    "Condition",
+    &[
+        (Condition::Success, "success"),
+        (Condition::Failure, "failure"),
+        (Condition::Always, "always"),
+    ],
+);
+
 macro_rules! members {
     ($($type:ty: $members:ident),* $(,)?) => {$(
         impl ToPython for $type {
@@ -173,4 +182,5 @@ members! {
     Cancelled: CANCEL_VERDICTS,
     LimitKind: LIMIT_KINDS,
     LimitedBy: LIMITED_BY,
+    Condition: CONDITIONS,
 }

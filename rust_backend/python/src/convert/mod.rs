@@ -22,3 +22,4 @@ pub(crate) mod outcome;
 pub(crate) mod requests;
 pub(crate) mod schedule;
 pub(crate) mod worker;
+pub(crate) mod workflow;

@@ -4,9 +4,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 use taskito_engine::error::EngineError;
 use taskito_engine::id::JobId;
-use taskito_engine::model::{Dependency, Enqueued, NewJob};
+use taskito_engine::model::{Condition, Dependency, Enqueued, NewJob};
 
-use super::build::ToPython;
+use super::build::{Classes, ToPython};
 use super::field::{self, Place, Value};
 use crate::errors;
 
@@ -56,21 +56,33 @@ pub(crate) fn read(job: &Bound<'_, PyAny>, place: Place) -> PyResult<NewJob> {
         metadata: field!(job, metadata, place),
         fire: None,
         depends_on: field!(job, depends_on, place),
+        workflow: field!(job, workflow, place),
     })
 }
 
-/// Text is the id of a stored job, a number counts items of the batch.
+/// Text is the id of a stored job, a number counts items of the batch; a `Dependency` adds to one of
+/// them the condition, and whether it is an input.
 impl Value for Dependency {
     fn wanted() -> String {
-        String::from("the id of a stored job, or the index of an earlier item")
+        String::from("the id of a stored job, the index of an earlier item, or a Dependency")
     }
 
     fn read(value: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if Classes::get(value.py())?.is_dependency(value)? {
+            let target = Self::read(&attribute!(value, job, Place::Whole))?;
+            let condition: Condition = field!(value, condition, Place::Whole);
+            let input: bool = field!(value, input, Place::Whole);
+            return Ok(Self {
+                condition,
+                input,
+                ..target
+            });
+        }
         if !value.is_instance_of::<PyString>() {
-            return value.extract().map(Self::Earlier);
+            return value.extract().map(Self::earlier);
         }
         let id: String = value.extract()?;
-        JobId::parse(&id).map(Self::Id).ok_or_else(|| {
+        JobId::parse(&id).map(Self::id).ok_or_else(|| {
             let unknown = EngineError::UnknownJob {
                 field: "depends_on",
                 id,

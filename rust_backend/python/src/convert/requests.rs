@@ -30,6 +30,7 @@ pub(crate) fn list(request: &Bound<'_, PyAny>) -> PyResult<ListRequest> {
         queue: field!(request, queue, Place::Whole),
         task: field!(request, task, Place::Whole),
         skip_replayed: field!(request, skip_replayed, Place::Whole),
+        workflow: field!(request, workflow, Place::Whole),
         limit: field!(request, limit, Place::Whole),
         after: field!(request, after, Place::Whole),
     })
@@ -61,6 +62,7 @@ pub(crate) fn replay(request: &Bound<'_, PyAny>) -> PyResult<(Vec<bool>, ReplayR
         ReplayRequest {
             ids,
             dead_only: field!(request, dead_only, Place::Whole),
+            once: field!(request, once, Place::Whole),
         },
     ))
 }

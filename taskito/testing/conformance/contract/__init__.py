@@ -26,6 +26,7 @@ from taskito.testing.conformance.contract.settle import SettleContract
 from taskito.testing.conformance.contract.unique import UniqueContract
 from taskito.testing.conformance.contract.wait import WaitContract
 from taskito.testing.conformance.contract.worker import WorkerContract
+from taskito.testing.conformance.contract.workflows import WorkflowsContract
 
 __all__ = ["ContractStage"]
 
@@ -45,6 +46,7 @@ class ContractStage(
     WaitContract,
     UniqueContract,
     DependenciesContract,
+    WorkflowsContract,
     PausesContract,
     LimitsContract,
     LocksContract,

@@ -51,6 +51,10 @@ _OPERATIONS: dict[str, dict[str, Callable[[Backend, params.Lease], object]]] = {
         "delete_schedules": lambda backend, _: backend.delete_schedules(["s"]),
         "trigger_schedules": lambda backend, _: backend.trigger_schedules(["s"]),
     },
+    "workflows": {
+        "workflows": lambda backend, _: backend.workflows(params.WorkflowsRequest()),
+        "workflow": lambda backend, _: backend.workflow("w"),
+    },
     "progress_log": {
         "set_progress": lambda backend, lease: backend.set_progress(lease.id, lease.token, 5),
         "append_log": lambda backend, lease: backend.append_log(lease, "info", "line"),
@@ -60,6 +64,11 @@ _OPERATIONS: dict[str, dict[str, Callable[[Backend, params.Lease], object]]] = {
 _FIELDS: dict[str, list[dict[str, Any]]] = {
     "unique": [{"unique_key": "k"}, {"idempotency_key": "k"}],
     "dependencies": [{"depends_on": (0,)}],
+    "workflows": [
+        {"depends_on": (params.Dependency(job=0, condition=params.Condition.ALWAYS),)},
+        {"depends_on": (params.Dependency(job=0, input=True),)},
+        {"workflow": "w"},
+    ],
     "limits": [{"concurrency_key": "k"}],
     "given_ids": [{"id": str(uuid.UUID(int=7))}],
 }

@@ -469,6 +469,7 @@ impl World {
             expires_in_ms: template.expires_in_ms,
             fire: None,
             suspect: false,
+            inputs: Vec::new(),
         })
     }
 
