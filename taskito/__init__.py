@@ -92,7 +92,9 @@ __all__ = [
     "ScheduleNotFoundError",
     "SchemaVersionError",
     "SerializationError",
+    "Signature",
     "Snooze",
+    "StepOutcome",
     "StorageBusyError",
     "StorageError",
     "StorageFullError",
@@ -105,7 +107,12 @@ __all__ = [
     "UnknownWorkerError",
     "WorkerError",
     "__version__",
+    "chain",
+    "chord",
+    "chunks",
     "current_job",
+    "group",
+    "starmap",
 ]
 
 # Loaded on first use, so that importing a part (an exception, a plugin's marker) stays cheap.
@@ -116,9 +123,16 @@ _LAZY = {
     "JobResult": "taskito.result",
     "Middleware": "taskito.middleware",
     "Queue": "taskito.app",
+    "Signature": "taskito.canvas",
+    "StepOutcome": "taskito.canvas",
     "Task": "taskito.task",
     "TaskOptions": "taskito.task",
+    "chain": "taskito.canvas",
+    "chord": "taskito.canvas",
+    "chunks": "taskito.canvas",
     "current_job": "taskito.context",
+    "group": "taskito.canvas",
+    "starmap": "taskito.canvas",
 }
 
 

@@ -98,8 +98,9 @@ class Codec:
         args: list[Any],
         kwargs: dict[str, Any],
         job: str | None = None,
+        shape: Sequence[Any] = (),
     ) -> bytes:
-        """Encode the arguments of a call.
+        """Encode the arguments of a call, and the shape of the results that it takes, if it does.
 
         Args:
             serializer: One of this codec's.
@@ -107,16 +108,18 @@ class Codec:
             args: The positional arguments.
             kwargs: The keyword arguments.
             job: The job's id, if it was chosen already.
+            shape: How the results that it takes are nested; one item, or none if it takes none.
 
         Raises:
             SerializationError: An argument cannot be encoded.
             PayloadTooLargeError: They are larger than ``max_payload_bytes``.
         """
+        call = [args, kwargs, *shape]
         if serializer.contextual:
             context = PayloadContext(kind=PayloadKind.CALL, task=task, job=job)
-            payload = serializer.dumps_in([args, kwargs], context)
+            payload = serializer.dumps_in(call, context)
         else:
-            payload = serializer.dumps([args, kwargs])
+            payload = serializer.dumps(call)
         if len(payload) > self.max_payload_bytes:
             raise PayloadTooLargeError(
                 f"the arguments of task {task!r} take {len(payload)} bytes, max_payload_bytes is "

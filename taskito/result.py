@@ -18,7 +18,14 @@ from taskito.exceptions import (
     TaskFailedError,
 )
 from taskito.serializers.context import PayloadContext, PayloadKind
-from taskito.status import error_to_dict, last_error, public_status, retry_count, waiting_on
+from taskito.status import (
+    error_to_dict,
+    last_error,
+    public_status,
+    retry_count,
+    root_of,
+    waiting_on,
+)
 from taskito.waiter import NotFinalError
 
 __all__ = ["JobResult"]
@@ -128,6 +135,11 @@ class JobResult(Generic[R]):
         return self._record().original_id
 
     @property
+    def workflow_id(self) -> str | None:
+        """The workflow that it is a step of, for ``queue.get_workflow``; None if it is none."""
+        return self._record().workflow
+
+    @property
     def replayed_as(self) -> str | None:
         """The job that runs this one again, if it was replayed; else None."""
         return self._record().replayed_as
@@ -223,6 +235,9 @@ class JobResult(Generic[R]):
             record = await waiter.wait_async(self._id, *waits)
         except NotFinalError:
             raise await self._connection.run(self._timeout_error, timeout) from None
+        if record is not None and record.workflow is not None:
+            # To find the step that failed takes the store.
+            return await self._connection.run(self._outcome, record)
         return self._outcome(record)
 
     def __await__(self) -> Generator[Any, Any, R]:
@@ -250,12 +265,22 @@ class JobResult(Generic[R]):
             )
             return result
         if record.state is JobState.CANCELLED:
+            root = self._failed_root(record)
+            if root is not None:
+                raise _failure(root, because=record)
             raise TaskCancelledError(
                 f"job {record.id} of task {record.task!r} was cancelled: "
                 f"{record.reason or 'no reason is known'}",
                 job_id=record.id,
             )
         raise _failure(record)
+
+    def _failed_root(self, record: JobRecord) -> JobRecord | None:
+        """Return the step whose failure cancelled this one, however far away."""
+        if record.workflow is None:
+            return None
+        root = root_of(self._connection.backend, record)
+        return root if root.state is JobState.DEAD else None
 
     def _timeout_error(self, timeout: float | None) -> ResultTimeoutError:
         record = self._record()
@@ -297,15 +322,21 @@ def _error_line(record: JobRecord) -> str | None:
     return None if error is None else error.summary or error.kind
 
 
-def _failure(record: JobRecord) -> TaskFailedError:
+def _failure(record: JobRecord, because: JobRecord | None = None) -> TaskFailedError:
     error = last_error(record) or StoredError(kind=ErrorKind.FAILURE, message="no error is known")
     used_up = record.attempt > record.max_retries and error.kind in _ATTEMPT_USED_UP
     attempts = _count(record.attempt, "failed attempt")
     if record.crashes:
         attempts += f" and {_count(record.crashes, 'crash', 'crashes')} of its worker"
     kind = MaxRetriesExceededError if used_up else TaskFailedError
+    prefix = ""
+    if because is not None:
+        prefix = (
+            f"job {because.id} of task {because.task!r} was cancelled because a step of its "
+            f"workflow failed: "
+        )
     failure = kind(
-        f"job {record.id} of task {record.task!r} failed after {attempts}: "
+        f"{prefix}job {record.id} of task {record.task!r} failed after {attempts}: "
         f"{error.summary or error.kind}",
         job_id=record.id,
         error_type=error.qualified_type,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -26,6 +27,7 @@ __all__ = [
     "last_error",
     "public_status",
     "retry_count",
+    "root_of",
     "selected_states",
     "waiting_on",
 ]
@@ -50,6 +52,8 @@ _LIMITS: Mapping[LimitedBy, str] = MappingProxyType(
 )
 
 _WAITING_PENDING = (Why.DELAY, Why.SNOOZE)
+
+_DEPENDED_ON = re.compile(r"it depended on job (\S+), which (?:failed|was cancelled)$")
 
 
 def public_status(state: JobState, why: Why | None) -> str:
@@ -127,3 +131,18 @@ def error_to_dict(record: JobRecord, entry: ErrorRecord) -> dict[str, Any]:
 def is_final(record: JobRecord) -> bool:
     """Return whether nothing will change the state of this job any more."""
     return record.state in FINAL_STATES
+
+
+def root_of(backend: Backend, record: JobRecord) -> JobRecord:
+    """Return the job because of which this one was cancelled; itself if none other was.
+
+    The reason of a cancelled dependent names the job that it depended on, which may have been
+    cancelled because of another one in turn.
+    """
+    while record.state is JobState.CANCELLED:
+        named = _DEPENDED_ON.match(record.reason or "")
+        parent = None if named is None else backend.get([named[1]])[0]
+        if parent is None:
+            return record
+        record = parent
+    return record

@@ -22,6 +22,7 @@ from typing import (
 )
 
 from taskito import config
+from taskito.canvas.signature import Signature, Submitter
 from taskito.exceptions import ConfigurationError, TaskNotRegisteredError
 from taskito.result import JobResult
 from taskito.serializers.base import Serializer
@@ -190,7 +191,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
 }
 
 
-class Producer(Protocol):
+class Producer(Submitter, Protocol):
     """What a task enqueues through: its ``Queue``."""
 
     def submit(
@@ -325,6 +326,21 @@ class Task(Generic[P, R]):
             >>> jobs = add.map([(1, 2), (3, 4)])
         """
         return self._producer.submit_many(self, calls)
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature:
+        """Return a signature: this call, to be put into a chain, a group or a chord.
+
+        In a chain or as the callback of a chord, what came before becomes its first argument.
+
+        Example:
+            >>> chain(add.s(2, 3), add.s(10)).apply().result(timeout=10)
+            15
+        """
+        return Signature(self.name, args, kwargs, queue=self._producer)
+
+    def si(self, *args: Any, **kwargs: Any) -> Signature:
+        """Return an immutable signature: what came before is waited for, and not passed on."""
+        return Signature(self.name, args, kwargs, immutable=True, queue=self._producer)
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> JobResult[R]:
         """Do what ``delay`` does without blocking the event loop."""

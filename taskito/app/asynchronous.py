@@ -20,6 +20,7 @@ from taskito.app.periodic import Periodic
 from taskito.app.queues import Queues
 from taskito.app.running import RunningWorker
 from taskito.app.test_mode import TestMode
+from taskito.app.workflows import Workflows
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -45,7 +46,9 @@ def _twin(
     return twin
 
 
-class Asynchronous(Periodic, Enqueueing, Inspection, Control, Queues, Locking, TestMode):
+class Asynchronous(
+    Workflows, Periodic, Inspection, Control, Queues, Locking, TestMode
+):
     """The part of ``Queue`` for coroutines; everything but ``arun_worker`` is a twin."""
 
     aenqueue = _twin(Enqueueing.enqueue)
@@ -56,6 +59,7 @@ class Asynchronous(Periodic, Enqueueing, Inspection, Control, Queues, Locking, T
     adead_letters = _twin(Control.dead_letters)
     aretry_dead = _twin(Control.retry_dead)
     acancel_job = _twin(Control.cancel_job)
+    aget_workflow = _twin(Workflows.get_workflow)
 
     async def arun_worker(
         self,

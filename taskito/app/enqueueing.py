@@ -7,13 +7,14 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from taskito import config
 from taskito.backends.ids import MAX_SEQUENCE, new_job_id
 from taskito.backends.params import Enqueued, NewJob
+from taskito.canvas.plan import Step
 from taskito.connection import Connection
 from taskito.exceptions import (
     ConfigurationError,
@@ -287,21 +288,59 @@ class Enqueueing:
         options: Mapping[str, Any],
     ) -> NewJob:
         template = self._template(task)
-        codec = self._connection.codec
         fields = dict(template.fields)
         if options:
             fields.update(self._checked(options))
-        if template.serializer.authenticates:
-            # What is bound to a job has to know which one before the store has seen it.
-            fields["id"] = new_job_id(time.time_ns() // 1_000_000, random.randint(0, MAX_SEQUENCE))
-        payload = codec.encode_call(
-            template.serializer, task.name, args, kwargs, job=fields.get("id")
-        )
+        payload = self._encode(template.serializer, task.name, args, kwargs, fields)
         if template.derives_key and fields.get("unique_key") is None:
             fields["unique_key"] = _call_key(template.serializer, task.name, args, kwargs, payload)
         if template.concurrency_key is not None:
             fields["concurrency_key"] = _concurrency_key(template.concurrency_key, args, kwargs)
         return NewJob(payload=payload, **fields)
+
+    def _new_step(self, step: Step, workflow: str) -> NewJob:
+        """Make the job of one step of a workflow."""
+        signature = step.signature
+        task = self._task(signature.task)
+        args = config.check_arguments("args", signature.args)
+        kwargs = config.check_keywords("kwargs", signature.kwargs)
+        if step.takes_input:
+            job = self._new_input_step(task, args, kwargs, step)
+        else:
+            job = self._new_job(task, args, kwargs, signature.options)
+        depends_on = (*step.depends_on, *job.depends_on)
+        return replace(job, depends_on=depends_on, workflow=workflow)
+
+    def _new_input_step(
+        self, task: Task[..., Any], args: list[Any], kwargs: dict[str, Any], step: Step
+    ) -> NewJob:
+        """Make a job whose first argument is not known yet, nor what is derived from arguments."""
+        template = self._template(task)
+        fields = dict(template.fields) | self._checked(step.signature.options)
+        if callable(template.concurrency_key):
+            raise ConfigurationError(
+                f"concurrency_key: that of task {task.name!r} is a function of its arguments, and "
+                f"the first one is the result of the step before, which is not known yet; use "
+                f".si(), or a text as concurrency_key"
+            )
+        payload = self._encode(template.serializer, task.name, args, kwargs, fields, [step.shape])
+        return NewJob(payload=payload, concurrency_key=template.concurrency_key, **fields)
+
+    def _encode(
+        self,
+        serializer: Serializer,
+        task: str,
+        args: list[Any],
+        kwargs: dict[str, Any],
+        fields: dict[str, Any],
+        shape: Sequence[Any] = (),
+    ) -> bytes:
+        """Encode a call; what is bound to its job gets an id before the store has seen it."""
+        if serializer.authenticates:
+            fields["id"] = new_job_id(time.time_ns() // 1_000_000, random.randint(0, MAX_SEQUENCE))
+        return self._connection.codec.encode_call(
+            serializer, task, args, kwargs, job=fields.get("id"), shape=shape
+        )
 
     def _template(self, task: Task[..., Any]) -> _Template:
         template = self._templates.get(task.name)

@@ -13,6 +13,7 @@ from taskito.cli.periodic import periodic
 from taskito.cli.plugins import plugins
 from taskito.cli.queues import pause, resume
 from taskito.cli.worker import worker
+from taskito.cli.workflows import workflows
 
 __all__ = ["COMMANDS"]
 
@@ -20,6 +21,7 @@ COMMANDS: tuple[click.Command, ...] = (
     worker,
     info,
     jobs,
+    workflows,
     dead,
     periodic,
     pause,

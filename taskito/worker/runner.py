@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from taskito.backends.params import ErrorKind
+from taskito.backends.params import ErrorKind, JobInput
+from taskito.canvas.shape import first_argument
 from taskito.config import to_milliseconds
 from taskito.context import JobContext, JobRun, ProgressSink, activate, current_job
 from taskito.errors import encode_error
@@ -53,6 +54,10 @@ class ClaimedRun(JobRun, Protocol):
     @property
     def serializer(self) -> str:
         """The name of the serializer that encoded them."""
+
+    @property
+    def inputs(self) -> Sequence[JobInput]:
+        """How the steps before it ended, of which it takes the results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,9 +240,11 @@ class Runner:
                 f"the payload of job {run.id} cannot be read by serializer {name!r}: {error}"
             ) from error
         match call:
-            case [list() | tuple() as args, dict() as kwargs] if all(
-                isinstance(key, str) for key in kwargs
+            case [list() | tuple() as args, dict() as kwargs, *shape] if (
+                all(isinstance(key, str) for key in kwargs) and len(shape) <= 1
             ):
+                if shape:
+                    args = [first_argument(shape[0], run.inputs, self._config.serializers), *args]
                 return args, kwargs
         raise SerializationError(
             f"the payload of job {run.id} is not a call: a list of arguments and a map of keyword "
