@@ -218,6 +218,7 @@ class _InlineRun:
         self.timeout_ms = job.timeout_ms
         self.payload = job.payload
         self.serializer = job.serializer
+        self.inputs = job.inputs
 
     def cancel_requested(self) -> bool:
         """Whether somebody asked for the cancellation of this job."""
