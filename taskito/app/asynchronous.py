@@ -46,9 +46,7 @@ def _twin(
     return twin
 
 
-class Asynchronous(
-    Workflows, Periodic, Inspection, Control, Queues, Locking, TestMode
-):
+class Asynchronous(Workflows, Periodic, Inspection, Control, Queues, Locking, TestMode):
     """The part of ``Queue`` for coroutines; everything but ``arun_worker`` is a twin."""
 
     aenqueue = _twin(Enqueueing.enqueue)
