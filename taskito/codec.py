@@ -97,6 +97,7 @@ class Codec:
         task: str,
         args: list[Any],
         kwargs: dict[str, Any],
+        *,
         job: str | None = None,
         shape: Sequence[Any] = (),
     ) -> bytes:

@@ -323,7 +323,9 @@ class Enqueueing:
                 f"the first one is the result of the step before, which is not known yet; use "
                 f".si(), or a text as concurrency_key"
             )
-        payload = self._encode(template.serializer, task.name, args, kwargs, fields, [step.shape])
+        payload = self._encode(
+            template.serializer, task.name, args, kwargs, fields, shape=[step.shape]
+        )
         return NewJob(payload=payload, concurrency_key=template.concurrency_key, **fields)
 
     def _encode(
@@ -333,6 +335,7 @@ class Enqueueing:
         args: list[Any],
         kwargs: dict[str, Any],
         fields: dict[str, Any],
+        *,
         shape: Sequence[Any] = (),
     ) -> bytes:
         """Encode a call; what is bound to its job gets an id before the store has seen it."""

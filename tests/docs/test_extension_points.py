@@ -18,7 +18,7 @@ REFERENCE = (ROOT / "docs" / "reference" / "plugins.md").read_text(encoding="utf
 HOOK_TESTS = "\n".join(
     path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "unit" / "plugins").glob("*.py")
 )
-LATER = {"schedules", "locks", "transactions"}
+LATER = {"transactions"}
 """Capabilities of operations that are still to come."""
 
 

@@ -106,8 +106,8 @@ def test_20000_jobs_of_4_processes_are_run_once_each_by_3_worker_processes(appli
         token: number
         for ids in _parts(acknowledged)
         for token, number in app.ask(
-            "[(job.run, queue.backend and queue._connection.codec.decode("
-            "job.payload, job.serializer)[0][0]) for job in queue.backend.get(ids)"
+            "[(job.run, queue._connection.codec.accepted[job.serializer].loads(job.payload)[0][0])"
+            " for job in queue.backend.get(ids)"
             " if job.state == 'complete' and not job.errors]",
             ids=ids,
         )
