@@ -60,10 +60,16 @@ class End:
     Attributes:
         ok: Whether all of it succeeded.
         value: What it hands on; for a group a list of ``End``.
+        void: An empty group after a failure: there is no step whose outcome could be told.
     """
 
     ok: bool
     value: Any = None
+    void: bool = False
+
+    def has_void(self):
+        inside = self.value if isinstance(self.value, list) else []
+        return self.void or any(item.has_void() for item in inside if isinstance(item, End))
 
 
 class Reference:
@@ -81,11 +87,11 @@ class Reference:
         if isinstance(canvas, Group):
             members = [self.run(member, before) for member in canvas.members]
             # An empty group hands on an empty list, if what was before it succeeded.
-            ok = all(member.ok for member in members)
-            return End(ok if members or before is None else before.ok, members)
+            ok = all(member.ok for member in members) and (members or before is None or before.ok)
+            return End(bool(ok), members, void=not members and not ok)
         if isinstance(canvas, Chord):
             header = self.run(canvas.header, before)
-            if canvas.allow_failures and header.value:
+            if canvas.allow_failures and _has_steps(canvas.header) and not header.has_void():
                 header = End(True, _as_outcomes(header).value)
             return self.run(canvas.callback, header)
         return self._step(canvas, before)
@@ -99,6 +105,12 @@ class Reference:
         if self.fates[number] == "fail":
             return End(False)
         return End(True, returned(number, self.fates[number], self.runs[number]))
+
+
+def _has_steps(canvas):
+    if isinstance(canvas, Group):
+        return any(_has_steps(member) for member in canvas.members)
+    return True
 
 
 def _as_outcomes(end):
