@@ -34,7 +34,7 @@ def plugin_entry_point(
     """Make the entry point of an object, as if the distribution strange-things had it."""
 
     def make(name: str, plugin: object) -> importlib.metadata.EntryPoint:
-        module = types.ModuleType(f"taskito_strange_plugin_{next(_NUMBERS)}")
+        module = types.ModuleType(f"taskito_strange_plugin_{next(_NUMBERS):06}")
         module.plugin = plugin
         monkeypatch.setitem(sys.modules, module.__name__, module)
         entry_point = importlib.metadata.EntryPoint(name, f"{module.__name__}:plugin", "taskito")
