@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -28,7 +29,10 @@ settings.load_profile(os.environ.get("TASKITO_HYPOTHESIS_PROFILE", "quick"))
 
 
 def pytest_configure() -> None:
-    """Refuse to test anything but the installed package."""
+    """Refuse to test anything but the installed package; let the processes of tests hear Ctrl-C."""
+    # A shell starts its background jobs with SIGINT ignored, and every child would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     location = Path(taskito.__file__).resolve()
     if not location.is_relative_to(Path(sys.prefix).resolve()):
         message = (
