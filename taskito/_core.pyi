@@ -138,7 +138,7 @@ class Failure:
 
     Args:
         error: The stored error.
-        kind: "failure" or "rejected".
+        kind: "failure", "timeout" or "rejected".
         retry: Whether another attempt may follow; the dispatcher also looks at what is left.
         delay_ms: The delay that the task asked for; None follows its policy.
     """
@@ -204,22 +204,47 @@ class Run:
 
 @final
 class Slot:
-    """The place of one executor thread. Not shared between threads."""
+    """The place of one executor thread, or of one job on an event loop.
+
+    Not shared between threads.
+    """
 
     def next(self, outcome: Success | Failure | Snoozed | Aborted | None) -> Run | None:
         """Report how the last run ended (None at first) and take the next one.
 
         Blocks without the interpreter while there is nothing to run. None means: end this thread.
         """
+    def try_next(self, outcome: Success | Failure | Snoozed | Aborted | None) -> Run | None:
+        """Report how the last run ended (None at first) and take the next one, without blocking.
+
+        None means that there is nothing to run now, or no more at all: ``stopped`` tells.
+        """
+    @property
+    def index(self) -> int:
+        """The number by which notices name it; used again after it is gone."""
+    @property
+    def stopped(self) -> bool:
+        """Whether it will get no more work."""
+
+@final
+class Bell:
+    """A descriptor that becomes readable when there may be work for the slots of an event loop."""
+
+    def __new__(cls) -> Bell: ...
+    def fileno(self) -> int:
+        """Return the descriptor, for ``loop.add_reader``."""
+    def clear(self) -> None:
+        """Take note of the rings so far; ask the slots for work after this."""
 
 @final
 class Notice:
     """Something that a worker's owner should log or act on.
 
     ``kind`` is one of: "started", "stale" (a settlement was refused), "lost" (a lease was lost),
-    "timeout" (a run was abandoned; ``slot`` needs a replacement), "unknown_task", "storage" (the
-    store failed and is retried), "storage_recovered", "draining", "stopped" (the last one;
-    ``fatal`` is the reason if it had to stop).
+    "timeout" (a run was abandoned; ``slot`` needs a replacement), "cancelling" (somebody asked for
+    the cancellation of what ``slot`` runs), "unknown_task", "storage" (the store failed and is
+    retried), "storage_recovered", "draining", "stopped" (the last one; ``fatal`` is the reason if
+    it had to stop).
     """
 
     @property
@@ -246,6 +271,9 @@ class Dispatcher:
         maintain_interval_ms: Longest time between two steps of upkeep.
         owns_process: End the process 2 s after the drain time if threads do not let it end.
         drain_ms: The drain time of a worker that stops by itself.
+        coroutines: The tasks that run on an event loop; all others run in threads.
+        coroutine_concurrency: How many of their jobs are under way at a time; counted in the
+            registration's ``concurrency``.
     """
 
     def __new__(
@@ -256,11 +284,18 @@ class Dispatcher:
         maintain_interval_ms: int = 1_000,
         owns_process: bool = False,
         drain_ms: int = 30_000,
+        coroutines: Sequence[str] = (),
+        coroutine_concurrency: int = 0,
     ) -> Dispatcher: ...
     def start(self) -> None:
         """Register the worker and begin. Raises what the store raises."""
     def slot(self) -> Slot:
         """Make the place of one more executor thread."""
+    def loop_slot(self, bell: Bell) -> Slot:
+        """Make the place of one more job on the event loop that listens to ``bell``.
+
+        When the bell rings, the loop clears it and asks with its free slots until one gets nothing.
+        """
     def stop(self, drain_ms: int) -> None:
         """Stop claiming, give back what has not started, wait up to ``drain_ms`` for the rest.
 

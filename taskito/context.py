@@ -260,6 +260,10 @@ class JobContext:
             if not self._sink.set_progress(self._run.id, self._run.token, percent):
                 self._closed = True  # The lease is over: nothing more will be accepted.
 
+    def has_progress(self) -> bool:
+        """Whether the task has said how far it is: ``close`` may have something to store."""
+        return self._latest is not None
+
     def close(self) -> None:
         """Store the last progress value and ignore everything that comes later."""
         self._closed = True

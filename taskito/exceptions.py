@@ -8,6 +8,7 @@ TaskitoError
 ├── JobNotFoundError (KeyError)            no job has this id
 ├── ScheduleNotFoundError (KeyError)       no schedule has this name
 ├── ResultTimeoutError (TimeoutError)      no result within the time given
+├── SoftTimeoutError (TimeoutError)        raised *in* a task that runs past its ``soft_timeout``
 ├── LockTimeoutError (TimeoutError)        a lock was not free within the time given
 ├── LockLostError (RuntimeError)           a lock was lost before the end of its block
 ├── JobFailedError (RuntimeError)          base of the three ways in which a job can fail
@@ -58,6 +59,7 @@ __all__ = [
     "SchemaVersionError",
     "SerializationError",
     "Snooze",
+    "SoftTimeoutError",
     "StorageBusyError",
     "StorageError",
     "StorageFullError",
@@ -108,6 +110,18 @@ class ScheduleNotFoundError(TaskitoError, KeyError):
 
 class ResultTimeoutError(TaskitoError, TimeoutError):
     """No result arrived within the time given; the message says what the job waits for."""
+
+
+class SoftTimeoutError(TaskitoError, TimeoutError):
+    """Raised inside a task when its ``soft_timeout`` is over; catch it to clean up.
+
+    One that leaves the task ends the attempt as timed out.
+    """
+
+    def __init__(
+        self, message: str = "the attempt has run longer than the soft_timeout of its task"
+    ) -> None:
+        super().__init__(message)
 
 
 class LockTimeoutError(TaskitoError, TimeoutError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -63,6 +64,7 @@ class TaskKeywords(TypedDict, total=False):
     retry_delays: Iterable[float] | None
     max_retry_delay: float
     retry_jitter: bool
+    soft_timeout: float | None
     expires: float | None
     max_concurrent: int | None
     concurrency_key: str | Callable[..., str | None] | None
@@ -91,6 +93,8 @@ class TaskOptions:
             ``retry_backoff``.
         max_retry_delay: No back-off is longer.
         retry_jitter: Add up to half a second, so that retries do not come all at once.
+        soft_timeout: After this time ``SoftTimeoutError`` is raised inside the task, which may
+            catch it to clean up; None means never.
         expires: A job that has not started this long after its enqueue is cancelled.
         max_concurrent: At most so many attempts at a time, over all workers.
         concurrency_key: What ``max_concurrent`` is counted by: a text, or a function of the task's
@@ -115,6 +119,7 @@ class TaskOptions:
     retry_delays: tuple[float, ...] | None = None
     max_retry_delay: float = 300.0
     retry_jitter: bool = True
+    soft_timeout: float | None = None
     expires: float | None = None
     max_concurrent: int | None = None
     concurrency_key: str | Callable[..., str | None] | None = None
@@ -163,6 +168,7 @@ _MAY_BE_NONE = {
     "retry_delays",
     "retry_on",
     "serializer",
+    "soft_timeout",
     "timeout",
     "unique",
 }
@@ -179,6 +185,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "retry_delays": config.check_retry_delays,
     "max_retry_delay": config.check_seconds,
     "retry_jitter": config.check_boolean,
+    "soft_timeout": functools.partial(config.check_seconds, positive=True),
     "expires": config.check_seconds,
     "max_concurrent": functools.partial(config.check_integer, minimum=1),
     "concurrency_key": config.check_concurrency_key,
@@ -243,6 +250,14 @@ class Task(Generic[P, R]):
     def is_remote(self) -> bool:
         """Whether its code lives in another service, so that it can only be enqueued."""
         return self.function is None
+
+    @property
+    def is_async(self) -> bool:
+        """Whether calling it makes a coroutine, so that it runs on a worker's event loop."""
+        function = self.function
+        return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004 - of an object, not of its class
+        )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function directly, without the queue.

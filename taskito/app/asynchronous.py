@@ -6,9 +6,7 @@ worker, holds none of them.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import threading
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -23,7 +21,7 @@ from taskito.app.test_mode import TestMode
 from taskito.app.workflows import Workflows
 
 if TYPE_CHECKING:
-    from asyncio import Future
+    from taskito.app.embedded import EmbeddedWorker
 
 __all__ = ["Asynchronous"]
 
@@ -47,7 +45,7 @@ def _twin(
 
 
 class Asynchronous(Workflows, Periodic, Inspection, Control, Queues, Locking, TestMode):
-    """The part of ``Queue`` for coroutines; everything but ``arun_worker`` is a twin."""
+    """The part of ``Queue`` for coroutines, and for applications that run their own jobs."""
 
     aenqueue = _twin(Enqueueing.enqueue)
     aenqueue_many = _twin(Enqueueing.enqueue_many)
@@ -65,6 +63,7 @@ class Asynchronous(Workflows, Periodic, Inspection, Control, Queues, Locking, Te
         *,
         pool: str = "thread",
         concurrency: int | None = None,
+        async_concurrency: int | None = None,
         drain_timeout: float | None = None,
     ) -> None:
         """Run a worker until ``shutdown`` is called or this coroutine is cancelled.
@@ -76,52 +75,67 @@ class Asynchronous(Workflows, Periodic, Inspection, Control, Queues, Locking, Te
             queues: As in ``run_worker``.
             pool: As in ``run_worker``.
             concurrency: As in ``run_worker``.
+            async_concurrency: As in ``run_worker``.
             drain_timeout: As in ``run_worker``.
 
         Raises:
             WorkerError: The worker had to stop; the message says why.
         """
-        import asyncio
-
         running = await self._connection.run(
             self._make_worker,
             queues,
             pool=pool,
             concurrency=concurrency,
+            async_concurrency=async_concurrency,
             drain_timeout=drain_timeout,
         )
-        loop = asyncio.get_running_loop()
-        ended: Future[None] = loop.create_future()
+        await _embedded(running).serve()
 
-        def tell(error: BaseException | None) -> None:
-            # The loop may have been closed by somebody who did not want to know.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(_end, ended, error)
+    def worker(
+        self,
+        queues: Iterable[str] | None = None,
+        *,
+        pool: str = "thread",
+        concurrency: int | None = None,
+        async_concurrency: int | None = None,
+        drain_timeout: float | None = None,
+    ) -> EmbeddedWorker:
+        """Return a worker for this process that runs during a ``with`` or ``async with`` block.
 
-        threading.Thread(
-            target=_run, args=(running, tell), name="taskito-worker", daemon=True
-        ).start()
-        try:
-            await asyncio.shield(ended)
-        except asyncio.CancelledError:
-            running.worker.stop()
-            await asyncio.shield(ended)
-            raise
+        Meant for web applications that run their own jobs: the block is the application's life. The
+        worker has threads of its own and leaves signals to the application. The end of the block
+        stops it gracefully: running attempts get ``drain_timeout`` to end.
+
+        Args:
+            queues: As in ``run_worker``.
+            pool: As in ``run_worker``.
+            concurrency: As in ``run_worker``.
+            async_concurrency: As in ``run_worker``.
+            drain_timeout: As in ``run_worker``.
+
+        Raises:
+            ConfigurationError: An argument is not allowed.
+            WorkerError: At the end of the block: the worker had to stop; the message says why.
+            StorageError: At the beginning of the block: the store could not be used.
+
+        Example:
+            >>> async def lifespan(app):
+            ...     async with queue.worker():
+            ...         yield
+        """
+        running = self._make_worker(
+            queues,
+            pool=pool,
+            concurrency=concurrency,
+            async_concurrency=async_concurrency,
+            drain_timeout=drain_timeout,
+            handle_signals=False,
+        )
+        return _embedded(running)
 
 
-def _run(running: RunningWorker, tell: Callable[[BaseException | None], None]) -> None:
-    try:
-        running.run()
-    except BaseException as error:  # noqa: BLE001 - handed over to the coroutine that waits
-        tell(error)
-    else:
-        tell(None)
+def _embedded(running: RunningWorker) -> EmbeddedWorker:
+    # Imported late, since it needs asyncio, which takes longer to load than all of taskito.
+    from taskito.app.embedded import EmbeddedWorker
 
-
-def _end(ended: Future[None], error: BaseException | None) -> None:
-    if ended.done():
-        return
-    if error is None:
-        ended.set_result(None)
-    else:
-        ended.set_exception(error)
+    return EmbeddedWorker(running)

@@ -210,6 +210,7 @@ class Queue(Asynchronous):
         retry_delays: Iterable[float] | None = ...,
         max_retry_delay: float = ...,
         retry_jitter: bool = ...,
+        soft_timeout: float | None = ...,
         expires: float | None = ...,
         max_concurrent: int | None = ...,
         concurrency_key: str | Callable[..., str | None] | None = ...,
@@ -235,6 +236,7 @@ class Queue(Asynchronous):
         retry_delays: Iterable[float] | None = None,
         max_retry_delay: float = 300,
         retry_jitter: bool = True,
+        soft_timeout: float | None = None,
         expires: float | None = None,
         max_concurrent: int | None = None,
         concurrency_key: str | Callable[..., str | None] | None = None,
@@ -268,6 +270,9 @@ class Queue(Asynchronous):
                 ``retry_backoff``.
             max_retry_delay: No back-off is longer.
             retry_jitter: Add up to half a second, so that retries do not come all at once.
+            soft_timeout: After this time ``SoftTimeoutError`` is raised inside the task, which may
+                catch it to clean up. It cannot interrupt code written in C, such as ``time.sleep``,
+                before that returns.
             expires: A job that has not started this long after its enqueue is cancelled.
             max_concurrent: At most so many attempts at a time, over all workers.
             concurrency_key: What ``max_concurrent`` is counted by: a text, or a function of the
@@ -307,6 +312,7 @@ class Queue(Asynchronous):
             "retry_delays": retry_delays,
             "max_retry_delay": max_retry_delay,
             "retry_jitter": retry_jitter,
+            "soft_timeout": soft_timeout,
             "expires": expires,
             "max_concurrent": max_concurrent,
             "concurrency_key": concurrency_key,

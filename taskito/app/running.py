@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from taskito import config
@@ -38,8 +38,12 @@ class RunningWorker:
         self._others = others
         others.append(self)
 
-    def run(self) -> None:
-        """Run the worker until it stops."""
+    def run(self, started: Callable[[], None] | None = None) -> None:
+        """Run the worker until it stops.
+
+        Args:
+            started: Called once the worker is registered with its store.
+        """
         worker, events = self.worker, self.worker.config.events
         error: BaseException | None = None
         if events is not None:
@@ -48,7 +52,7 @@ class RunningWorker:
                 WorkerStarted(_now(), worker.id, self.pid, config.queues, config.concurrency)
             )
         try:
-            worker.run()
+            worker.run(started)
         except BaseException as raised:
             error = raised
             raise
@@ -78,6 +82,7 @@ class Running:
         *,
         pool: str = "thread",
         concurrency: int | None = None,
+        async_concurrency: int | None = None,
         drain_timeout: float | None = None,
         owns_process: bool = False,
     ) -> None:
@@ -89,9 +94,12 @@ class Running:
 
         Args:
             queues: The queues to serve; None serves all.
-            pool: How tasks are run: "thread".
-            concurrency: Attempts at a time; None means the queue's ``workers``, 0 the number of
-                CPUs.
+            pool: What runs plain functions: "thread". ``async def`` tasks run on one event loop,
+                whatever this says. "async" means that ``concurrency`` is theirs; plain functions
+                then get as many threads as there are CPUs.
+            concurrency: Attempts of plain functions at a time; None means the queue's ``workers``,
+                0 the number of CPUs.
+            async_concurrency: Attempts of ``async def`` tasks at a time; None means 100.
             drain_timeout: Seconds; None means the queue's.
             owns_process: Whether the process exists for this worker only. It is then ended 2
                 seconds after the drain time, whatever its threads are doing.
@@ -108,6 +116,7 @@ class Running:
             queues,
             pool=pool,
             concurrency=concurrency,
+            async_concurrency=async_concurrency,
             drain_timeout=drain_timeout,
             owns_process=owns_process,
         ).run()
@@ -148,21 +157,25 @@ class Running:
         queues: Iterable[str] | None,
         *,
         pool: str,
-        concurrency: int | None,
-        drain_timeout: float | None,
+        concurrency: int | None = None,
+        async_concurrency: int | None = None,
+        drain_timeout: float | None = None,
         owns_process: bool = False,
+        handle_signals: bool = True,
     ) -> RunningWorker:
         from taskito.worker import ScheduledWorker, Worker
 
-        settings: dict[str, Any] = {}
-        if concurrency is not None:
-            settings["concurrency"] = concurrency
-        if drain_timeout is not None:
-            settings["drain_timeout"] = drain_timeout
+        given = {
+            "concurrency": concurrency,
+            "async_concurrency": async_concurrency,
+            "drain_timeout": drain_timeout,
+        }
+        settings = {name: value for name, value in given.items() if value is not None}
         worker_config = self._worker_config(
             queues=None if queues is None else config.check_names("queues", queues),
             pool=pool,
             owns_process=config.check_boolean("owns_process", owns_process),
+            handle_signals=handle_signals,
             events=self._events,
             **settings,
         )

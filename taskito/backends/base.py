@@ -157,9 +157,10 @@ class Backend(abc.ABC):
         whose cancellation was requested and that is settled as retry, snooze or release ends as
         ``cancelled``.
 
-        Claims come from the queues that the worker serves and that are not paused, of tasks that it
-        knows, highest priority first, then by due time, then in the order of enqueueing; a claim
-        never returns a job that is not due, or has expired, or a second suspect, or goes beyond a
+        Claims come from the queues that the worker serves and that are not paused, of the tasks
+        that it knows and asks for, highest priority first, then by due time, then in the order of
+        enqueueing; a claim never returns a job that is not due, or has expired, or a second
+        suspect, or goes beyond a
         limit (see ``limits``).
 
         Raises:

@@ -537,6 +537,10 @@ class ExchangeRequest:
         idle: How many of the claimed jobs can start at once; None means all of them. A job under a
             limit must be one of these. If it is not, nothing behind it in the order is claimed:
             otherwise those would be started first, again and again.
+        tasks: Claim jobs of these tasks only; None means of all that the worker knows. A worker
+            that runs coroutines on an event loop and functions in threads asks for both apart,
+            since each kind has its own free places. ``next_due_ms`` of the reply still speaks of
+            all of them.
     """
 
     worker: str
@@ -545,6 +549,7 @@ class ExchangeRequest:
     starts: tuple[Start, ...] = ()
     want: int = 0
     idle: int | None = None
+    tasks: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

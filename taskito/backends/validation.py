@@ -210,6 +210,9 @@ def check_exchange(request: params.ExchangeRequest) -> None:
     check_integer("want", request.want, 0)
     if request.idle is not None:
         check_integer("idle", request.idle, 0)
+    if request.tasks is not None:
+        for task in request.tasks:
+            check_name("tasks", task)
     for index, start in enumerate(request.starts):
         check_integer(f"start {index}: ago_ms", start.ago_ms, 0)
     for index, settlement in enumerate(request.settlements):

@@ -25,11 +25,21 @@ _LEVELS = ("debug", "info", "warning", "error")
 @click.command()
 @queue_options
 @click.option("--queues", help="The queues to serve, with commas between; all by default.")
-@click.option("--pool", default="thread", show_default=True, help="How tasks are run.")
+@click.option(
+    "--pool",
+    default="thread",
+    show_default=True,
+    help="What runs plain functions: thread; async means that --concurrency is of async tasks.",
+)
 @click.option(
     "--concurrency",
     type=click.IntRange(min=1),
-    help="Tasks to run at a time; by default the queue's setting, or the number of CPUs.",
+    help="Plain functions to run at a time; by default the queue's setting, or the number of CPUs.",
+)
+@click.option(
+    "--async-concurrency",
+    type=click.IntRange(min=1),
+    help="async def tasks to run at a time; by default 100.",
 )
 @click.option(
     "--drain-timeout",
@@ -43,6 +53,7 @@ def worker(
     queues: str | None,
     pool: str,
     concurrency: int | None,
+    async_concurrency: int | None,
     drain_timeout: float | None,
     log_level: str,
 ) -> None:
@@ -66,6 +77,7 @@ def worker(
             queues=names,
             pool=pool,
             concurrency=concurrency,
+            async_concurrency=async_concurrency,
             drain_timeout=drain_timeout,
             owns_process=True,
         )

@@ -1,9 +1,13 @@
-"""What runs tasks: a dispatcher of the engine, and Python threads that take attempts from it.
+"""What runs tasks: a dispatcher of the engine, and executors that take attempts from it.
 
 - ``config``: what a worker is told.
 - ``worker``: one worker from start to stop.
 - ``runner``: one attempt, from its payload to its outcome.
-- ``thread_executor``: the threads.
+- ``executor``: what the worker expects of an executor.
+- ``thread_executor``: threads, for plain functions.
+- ``loop_executor``, ``loop_watchdog``: an event loop, for ``async def`` tasks, and who watches it.
+- ``event_loop``: the loop of a thread whose function returned a coroutine.
+- ``soft_timeout``: ``SoftTimeoutError`` in a thread or a coroutine.
 - ``observed``: a runner whose attempts plugins are told of.
 - ``scheduled``: a worker whose scheduler is a plugin.
 - ``progress``: progress and log lines on their way to the store.

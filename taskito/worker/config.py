@@ -14,13 +14,19 @@ from taskito.serializers.base import Serializer
 
 __all__ = ["POOLS", "WorkerConfig"]
 
-POOLS = ("thread",)
-"""The kinds of executors that a worker can run tasks with."""
+POOLS = ("thread", "async")
+"""The kinds of executors that a worker can run plain functions with."""
+
+DEFAULT_ASYNC_CONCURRENCY = 100
+"""How many ``async def`` jobs are under way at a time unless told otherwise: most of them share
+connections to something that does not want thousands."""
+
+_MAX_CONCURRENCY = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
-    """What a worker serves, with how many threads, and how it stops.
+    """What a worker serves, with how many executors, and how it stops.
 
     Attributes:
         serializers: Those that payloads may be decoded with, by name. A payload of another one ends
@@ -28,8 +34,11 @@ class WorkerConfig:
         serializer: The one that results are encoded with, unless the task names another one.
         decode_metadata: Turns stored metadata into a dict.
         queues: The queues to serve; None serves all.
-        pool: "thread".
-        concurrency: Attempts to run at a time; 0 means the number of CPUs.
+        pool: What runs plain functions: "thread". ``async def`` tasks run on the event loop,
+            whatever this says; "async" only means that ``concurrency`` is theirs, and that plain
+            functions get as many threads as there are CPUs.
+        concurrency: Attempts of plain functions to run at a time; 0 means the number of CPUs.
+        async_concurrency: Attempts of ``async def`` tasks to run at a time.
         drain_timeout: Seconds that running attempts get when the worker is asked to stop.
         lease: Seconds that a claim lasts without a renewal; the engine renews it in time.
         maintain_interval: Longest time in seconds between two steps of upkeep.
@@ -52,6 +61,7 @@ class WorkerConfig:
     queues: tuple[str, ...] | None = None
     pool: str = "thread"
     concurrency: int = 0
+    async_concurrency: int = DEFAULT_ASYNC_CONCURRENCY
     drain_timeout: float = 30.0
     lease: float = 30.0
     maintain_interval: float = 1.0
@@ -69,7 +79,12 @@ class WorkerConfig:
             object.__setattr__(self, "queues", check_names("queues", self.queues))
         check_choice("pool", self.pool, POOLS)
         concurrency = check_integer("concurrency", self.concurrency, 0, 10_000)
-        object.__setattr__(self, "concurrency", concurrency or os.cpu_count() or 1)
+        check_integer("async_concurrency", self.async_concurrency, 1, _MAX_CONCURRENCY)
+        cpus = os.cpu_count() or 1
+        if self.pool == "async" and concurrency:
+            object.__setattr__(self, "async_concurrency", concurrency)
+            concurrency = cpus
+        object.__setattr__(self, "concurrency", concurrency or cpus)
         check_seconds("drain_timeout", self.drain_timeout)
         check_seconds("lease", self.lease, positive=True)
         check_seconds("maintain_interval", self.maintain_interval, positive=True)

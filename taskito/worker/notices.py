@@ -25,8 +25,8 @@ _ADVICE = {
     "stale": "If this happens often, raise timeout= of the task",
     "lost": "The job runs again elsewhere; what this attempt returns is refused. This worker was "
     "stopped or starved for longer than its lease: give the machine more room",
-    "timeout": "Its body cannot be stopped from outside and may run on beside its own retry. Raise "
-    "timeout= of the task, or call current_job.check_timeout() in it",
+    "timeout": "A function cannot be stopped from outside and may run on beside its own retry; a "
+    "coroutine is cancelled. Raise timeout= of the task, or call current_job.check_timeout() in it",
     "storage": "This is tried again; finished work is kept until it is stored. Check that the disk "
     "has room and that no other program holds the database locked",
 }

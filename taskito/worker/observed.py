@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from taskito.backends.params import ErrorKind
@@ -80,6 +81,16 @@ class ObservedRunner(Runner):
 
     def run(self, run: _core.Run, loop: ThreadLoop) -> Any:  # type: ignore[override] # never less
         """Run one attempt, with an event before and one after it."""
+        with self._observe(run):
+            return super().run(run, loop)
+
+    async def run_coroutine(self, run: _core.Run) -> Any:  # type: ignore[override] # never less
+        """Run one attempt on the event loop, with an event before and one after it."""
+        with self._observe(run):
+            return await super().run_coroutine(run)
+
+    @contextlib.contextmanager
+    def _observe(self, run: _core.Run) -> Iterator[None]:
         publish = self._publisher.publish
         start = time.time()
         attempt = (run.id, run.task, run.queue, run.attempt, self._worker)
@@ -88,7 +99,7 @@ class ObservedRunner(Runner):
         report = _Report()
         mark = _report.set(report)
         try:
-            return super().run(run, loop)
+            yield
         finally:
             _report.reset(mark)
             # An attempt that was over before its body is told by the dispatcher's notice, which may

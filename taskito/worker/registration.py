@@ -26,6 +26,7 @@ def registration(
     tasks: Mapping[str, Task[..., Any]],
     config: WorkerConfig,
     schedules: Sequence[NewSchedule] = (),
+    coroutines: int = 0,
 ) -> WorkerRegistration:
     """Return what the store is told about a worker.
 
@@ -34,6 +35,7 @@ def registration(
         tasks: The tasks whose code it has, by name.
         config: Its settings.
         schedules: What its code declares.
+        coroutines: How many jobs it runs on an event loop, beside those in threads.
     """
     ttl = config.dead_letter_ttl
     return WorkerRegistration(
@@ -43,7 +45,7 @@ def registration(
         queues=config.queues,
         tasks=tuple(tasks),
         lease_ms=to_milliseconds(config.lease),
-        concurrency=config.concurrency,
+        concurrency=config.concurrency + coroutines,
         dead_letters=DeadLetterLimit(
             ttl_ms=None if ttl is None else to_milliseconds(ttl),
             most=config.max_dead_letters,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import contextvars
 import inspect
 import logging
@@ -22,6 +24,7 @@ from taskito.exceptions import (
     Retry,
     SerializationError,
     Snooze,
+    SoftTimeoutError,
     StorageError,
     TaskNotRegisteredError,
 )
@@ -33,6 +36,7 @@ from taskito.task import Task
 from taskito.worker.config import WorkerConfig
 from taskito.worker.event_loop import ThreadLoop
 from taskito.worker.progress import flush
+from taskito.worker.soft_timeout import SoftTimeouts, with_soft_timeout
 
 if TYPE_CHECKING:
     from taskito import _core
@@ -42,6 +46,8 @@ if TYPE_CHECKING:
 __all__ = ["OutcomeTypes", "Runner"]
 
 _logger = logging.getLogger("taskito.worker")
+
+_UNRUNNABLE = "job %s: the attempt could not be run"
 
 
 class ClaimedRun(JobRun, Protocol):
@@ -85,6 +91,7 @@ class _Plan:
     function: Callable[..., Any]
     bind: bool
     serializer: Serializer
+    soft_timeout: float | None
     retry_on: tuple[type[BaseException] | str, ...] | None
     dont_retry_on: tuple[type[BaseException] | str, ...] | None
 
@@ -95,8 +102,46 @@ class _Plan:
         return self.retry_on is None or _is_one_of(error, self.retry_on)
 
 
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One attempt that is ready to be called."""
+
+    run: ClaimedRun
+    plan: _Plan
+    job: JobContext
+    args: Sequence[Any]
+    kwargs: dict[str, Any]
+    middleware: list[Middleware]
+
+    def before(self) -> None:
+        for item in self.middleware:
+            item.before(self.job, self.args, self.kwargs)
+
+    def call(self) -> Any:
+        args = (current_job, *self.args) if self.plan.bind else self.args
+        try:
+            return self.plan.function(*args, **self.kwargs)
+        except TypeError as error:
+            # Only an exception of the call itself has no frame below this one.
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+                _check_signature(self.plan, args, self.kwargs)
+            raise
+
+    def after(self, result: Any, error: BaseException | None) -> None:
+        for item in self.middleware:
+            try:
+                item.after(self.job, self.args, self.kwargs, result, error)
+            except BaseException:
+                _logger.exception(
+                    "%s.after failed for job %s of task %r; the outcome of the job stays as it is",
+                    type(item).__name__,
+                    self.job.id,
+                    self.job.task_name,
+                )
+
+
 class Runner:
-    """Runs attempts, in any number of threads at a time.
+    """Runs attempts, in any number of threads and coroutines at a time.
 
     Args:
         tasks: The tasks by name.
@@ -130,6 +175,7 @@ class Runner:
         self._sink = sink
         self._worker = worker
         self._outcomes = outcomes
+        self._soft_timeouts = SoftTimeouts()
 
     def run(self, run: ClaimedRun, loop: ThreadLoop) -> Outcome:
         """Run one attempt; whatever its task does, it comes to an outcome.
@@ -142,10 +188,65 @@ class Runner:
         try:
             return contextvars.copy_context().run(self._run, run, loop)
         except BaseException as error:
-            _logger.exception("job %s: the attempt could not be run", run.id)
+            _logger.exception(_UNRUNNABLE, run.id)
+            return self._failure(run, error)
+
+    async def run_coroutine(self, run: ClaimedRun) -> Outcome:
+        """Run one attempt of an ``async def`` task on the running event loop.
+
+        Args:
+            run: The attempt. The calling ``asyncio.Task`` must be there for it alone: it gets the
+                attempt's context, and cancelling it cancels the attempt.
+        """
+        try:
+            return await self._run_coroutine(run)
+        except BaseException as error:
+            _logger.exception(_UNRUNNABLE, run.id)
             return self._failure(run, error)
 
     def _run(self, run: ClaimedRun, loop: ThreadLoop) -> Outcome:
+        attempt = self._prepare(run)
+        if not isinstance(attempt, _Attempt):
+            return attempt
+        error: BaseException | None = None
+        try:
+            result = None
+            try:
+                attempt.before()
+                result = self._call(attempt, loop)
+            except BaseException as raised:  # noqa: BLE001 - sys.exit() ends the job, not the worker
+                error = raised
+            return self._conclude(attempt, result, error)
+        finally:
+            # The exception refers to this frame through its traceback, the frame to the exception.
+            error = None
+            flush(attempt.job, last=True)
+
+    async def _run_coroutine(self, run: ClaimedRun) -> Outcome:
+        attempt = self._prepare(run)
+        if not isinstance(attempt, _Attempt):
+            return attempt
+        error: BaseException | None = None
+        try:
+            result = None
+            try:
+                attempt.before()
+                result = await self._await(attempt)
+            except BaseException as raised:  # noqa: BLE001 - as in _run
+                error = raised
+            outcome = self._conclude(attempt, result, error)
+        finally:
+            error = None
+        if attempt.job.has_progress():
+            # The store may take its time, which is not the loop's. A cancellation comes too late.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(asyncio.to_thread(flush, attempt.job, last=True))
+        else:
+            attempt.job.close()
+        return outcome
+
+    def _prepare(self, run: ClaimedRun) -> _Attempt | Outcome:
+        """Decode the call and make the job the current one; or say why it cannot be run."""
         plan = self._plans.get(run.task)
         if plan is None:
             return self._failure(
@@ -158,56 +259,72 @@ class Runner:
         job = JobContext(run, self._sink, self._config.decode_metadata)
         activate(job)
         middleware = [item for item in self._middleware if item.active]
+        return _Attempt(run, plan, job, args, kwargs, middleware)
+
+    def _call(self, attempt: _Attempt, loop: ThreadLoop) -> Any:
+        """Call the task in this thread; a coroutine that it returns runs on this thread's loop."""
+        seconds = attempt.plan.soft_timeout
+        if seconds is None:
+            result = attempt.call()
+            return loop.run(result) if isinstance(result, CoroutineType) else result
+        result = self._soft_timeouts.call(seconds, attempt.call)
+        if isinstance(result, CoroutineType):
+            return loop.run(with_soft_timeout(seconds, result))
+        return result
+
+    async def _await(self, attempt: _Attempt) -> Any:
+        result = attempt.call()
+        if not isinstance(result, CoroutineType):
+            return await result if inspect.isawaitable(result) else result
+        if attempt.plan.soft_timeout is not None:
+            result = with_soft_timeout(attempt.plan.soft_timeout, result)
+        return await result
+
+    def _conclude(self, attempt: _Attempt, result: Any, error: BaseException | None) -> Outcome:
+        """Turn what came of the call into an outcome, and let middleware see it."""
+        run, plan = attempt.run, attempt.plan
+        encoded, encodable = b"", True
         try:
-            result: Any = None
-            encoded = b""
-            error: BaseException | None = None
-            encodable = True
-            try:
-                for item in middleware:
-                    item.before(job, args, kwargs)
-                result = _call(plan, args, kwargs, loop)
-            except BaseException as raised:  # noqa: BLE001 - sys.exit() ends the job, not the worker
-                error = raised
-            else:
+            if error is None:
                 try:
                     encoded = self._encode(plan, run, result)
                 except SerializationError as raised:
                     result, error, encodable = None, raised, False
-            for item in middleware:
-                _after(item, job, args, kwargs, result=result, error=error)
+            attempt.after(result, error)
             if error is None:
                 return self._outcomes.success(encoded, plan.serializer.name)
             if not encodable:
                 return self._rejected(run, error)
             return self._outcome_of(run, plan, error)
         finally:
-            # The exception refers to this frame through its traceback, the frame to the exception.
             error = None
-            flush(job, last=True)
 
     def _outcome_of(self, run: ClaimedRun, plan: _Plan, error: BaseException) -> Outcome:
         if isinstance(error, Snooze):
             return self._outcomes.snoozed(to_milliseconds(error.seconds))
-        if isinstance(error, JobCancelledError):
+        if isinstance(error, JobCancelledError) or (
+            isinstance(error, asyncio.CancelledError) and run.cancel_requested()
+        ):
             return self._outcomes.aborted(str(error) or "cancelled while running")
         if isinstance(error, Reject):
             return self._rejected(run, error)
         if isinstance(error, Retry):
             delay_ms = None if error.delay is None else to_milliseconds(error.delay)
             return self._failure(run, error, delay_ms=delay_ms)
-        return self._failure(run, error, retry=plan.may_retry(error))
+        kind = ErrorKind.TIMEOUT if isinstance(error, SoftTimeoutError) else ErrorKind.FAILURE
+        return self._failure(run, error, kind=kind, retry=plan.may_retry(error))
 
     def _failure(
         self,
         run: ClaimedRun,
         error: BaseException,
         *,
+        kind: ErrorKind = ErrorKind.FAILURE,
         retry: bool = True,
         delay_ms: int | None = None,
     ) -> Outcome:
-        stored = encode_error(error, kind=ErrorKind.FAILURE, run=run.token, worker=self._worker)
-        return self._outcomes.failure(stored, ErrorKind.FAILURE.value, retry, delay_ms)
+        stored = encode_error(error, kind=kind, run=run.token, worker=self._worker)
+        return self._outcomes.failure(stored, kind.value, retry, delay_ms)
 
     def _rejected(self, run: ClaimedRun, error: BaseException) -> Outcome:
         stored = encode_error(error, kind=ErrorKind.REJECTED, run=run.token, worker=self._worker)
@@ -288,29 +405,10 @@ def _plan(task: Task[..., Any], function: Callable[..., Any], config: WorkerConf
         function=function,
         bind=options.bind,
         serializer=serializer,
+        soft_timeout=options.soft_timeout,
         retry_on=options.retry_on,
         dont_retry_on=options.dont_retry_on,
     )
-
-
-def _call(
-    plan: _Plan,
-    args: Sequence[Any],
-    kwargs: dict[str, Any],
-    loop: ThreadLoop,
-) -> Any:
-    if plan.bind:
-        args = (current_job, *args)
-    try:
-        result = plan.function(*args, **kwargs)
-    except TypeError as error:
-        # Only an exception of the call itself has no frame below this one.
-        if error.__traceback__ is not None and error.__traceback__.tb_next is None:
-            _check_signature(plan, args, kwargs)
-        raise
-    if isinstance(result, CoroutineType):
-        return loop.run(result)
-    return result
 
 
 def _is_one_of(error: BaseException, kinds: tuple[type[BaseException] | str, ...]) -> bool:
@@ -333,23 +431,3 @@ def _check_signature(plan: _Plan, args: Sequence[Any], kwargs: dict[str, Any]) -
         raise Reject(
             f"the arguments do not fit task {plan.name!r}, whose signature is {signature}: {error}"
         ) from None
-
-
-def _after(
-    item: Middleware,
-    job: JobContext,
-    args: Sequence[Any],
-    kwargs: dict[str, Any],
-    *,
-    result: Any,
-    error: BaseException | None,
-) -> None:
-    try:
-        item.after(job, args, kwargs, result, error)
-    except BaseException:
-        _logger.exception(
-            "%s.after failed for job %s of task %r; the outcome of the job stays as it is",
-            type(item).__name__,
-            job.id,
-            job.task_name,
-        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from taskito.backends import params
@@ -88,11 +88,17 @@ class ScheduledWorker:
         else:
             self._runner = ObservedRunner(config.events, known, config, outcomes, **keywords)
 
-    def run(self) -> None:
-        """Let the scheduler serve this worker; blocks until it returns."""
+    def run(self, started: Callable[[], None] | None = None) -> None:
+        """Let the scheduler serve this worker; blocks until it returns.
+
+        Args:
+            started: Called before; when the scheduler registers the worker is up to it.
+        """
         if self._schedules:
             self.backend.put_schedules(self._schedules)
         try:
+            if started is not None:
+                started()
             self._scheduler.run(self)
         finally:
             self._sink.stop()

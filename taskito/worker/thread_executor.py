@@ -24,9 +24,10 @@ _BUSY_TIMEOUT = 0.1
 class _Seat:
     """What one thread is running; written by that thread only."""
 
-    __slots__ = ("run",)
+    __slots__ = ("run", "slot")
 
-    def __init__(self) -> None:
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
         self.run: _core.Run | None = None
 
 
@@ -57,8 +58,16 @@ class ThreadExecutor:
         for _ in range(self._concurrency):
             self._add()
 
-    def replace(self) -> None:
+    def owns(self, slot: int) -> bool:
+        """Whether the slot of this number is that of one of the threads."""
+        return any(seat.slot == slot for seat in list(self._seats.values()))
+
+    def cancel(self, slot: int) -> None:
+        """Do nothing: a thread cannot be stopped from outside; its task may ask and stop itself."""
+
+    def replace(self, slot: int) -> None:
         """Start one more thread, for one whose run was abandoned but goes on."""
+        del slot
         self._add()
 
     def running(self) -> list[str]:
@@ -81,13 +90,16 @@ class ThreadExecutor:
         # The threads that were replaced have ended, or will.
         for thread in [thread for thread in self._seats if not thread.is_alive()]:
             del self._seats[thread]
-        seat = _Seat()
+        slot = self._dispatcher.slot()
+        seat = _Seat(slot.index)
         thread = threading.Thread(
             target=self._work,
-            args=(self._dispatcher.slot(), seat),
+            args=(slot, seat),
             name=f"taskito-{next(self._numbers)}",
             daemon=self._daemon,
         )
+        # The slot belongs to the thread, and its number ends with it.
+        del slot
         thread.start()
         self._seats[thread] = seat
 

@@ -10,7 +10,7 @@ import os
 import threading
 import uuid
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskito.backends.base import Backend
@@ -22,6 +22,8 @@ from taskito.exceptions import WorkerError
 from taskito.middleware import Middleware
 from taskito.task import Task, TaskOptions
 from taskito.worker.config import WorkerConfig
+from taskito.worker.executor import Executor
+from taskito.worker.loop_executor import LoopExecutor
 from taskito.worker.notices import log_notice
 from taskito.worker.observed import ObservedRunner
 from taskito.worker.progress import BackendSink
@@ -90,13 +92,18 @@ class Worker:
             worker=self.id,
             middleware=middleware,
         )
+        coroutines = [name for name, task in self._known.items() if task.is_async]
+        places = config.async_concurrency if coroutines else 0
+        self._has_loop = bool(coroutines)
         self._dispatcher = _core.Dispatcher(
             backend.native_store or backend,  # type: ignore[arg-type] # only our own engine has one
-            registration(self.id, self._known, config, self._schedules),
+            registration(self.id, self._known, config, self._schedules, places),
             [_policy(_core.TaskPolicy, name, task.options) for name, task in self._known.items()],
             to_milliseconds(config.maintain_interval),
             config.owns_process,
             to_milliseconds(config.drain_timeout),
+            coroutines,
+            places,
         )
         self._process = os.getpid()
         self._started = False
@@ -105,12 +112,15 @@ class Worker:
         self._reason: str | None = None
         self._quiet = False
 
-    def run(self) -> None:
+    def run(self, started: Callable[[], None] | None = None) -> None:
         """Run tasks until ``stop`` is called or a signal arrives; blocks.
 
         In the main thread, the first SIGTERM or Ctrl-C stops gracefully: no new attempts, running
         ones get ``drain_timeout`` to end, what did not end runs again elsewhere without using up an
         attempt. A second signal stops at once.
+
+        Args:
+            started: Called once the worker is registered with its store.
 
         Raises:
             WorkerError: The worker had to stop (store gone or damaged, all threads in tasks that
@@ -119,10 +129,7 @@ class Worker:
         """
         if self._started:
             raise WorkerError("this worker has run already; make another one")
-        daemon = threading.current_thread().daemon
-        executor = ThreadExecutor(
-            self._dispatcher, self._runner, self.config.concurrency, daemon=daemon
-        )
+        executors = self._make_executors()
         with contextlib.ExitStack() as stack:
             if self.config.handle_signals:
                 stack.enter_context(StopSignals(self._first_signal, self._second_signal))
@@ -131,21 +138,25 @@ class Worker:
             self._dispatcher.start()
             self._started = True
             _at_exit(self)
-            stack.callback(self._finish, executor)
+            stack.callback(self._finish, executors)
             try:
-                executor.start()
+                for executor in executors:
+                    executor.start()
+                if started is not None:
+                    started()
                 if self._drain_ms is not None:
                     self._dispatcher.stop(self._drain_ms)
-                fatal = self._watch(executor)
+                fatal = self._watch(executors)
             except BaseException:
                 self._dispatcher.stop(0)
                 raise
         if fatal is not None:
             raise WorkerError(f"the worker had to stop: {fatal}") from fatal
-        if executor.broken is not None:
-            raise WorkerError(
-                f"the worker had to stop: a thread failed: {executor.broken!r}"
-            ) from executor.broken
+        for executor in executors:
+            if executor.broken is not None:
+                raise WorkerError(
+                    f"the worker had to stop: a thread failed: {executor.broken!r}"
+                ) from executor.broken
         if self._reason is not None:
             raise WorkerError(self._reason)
 
@@ -170,7 +181,17 @@ class Worker:
         """Return counters: claimed, started, settled, stale, exchanges, running, buffered."""
         return self._dispatcher.statistics()
 
-    def _watch(self, executor: ThreadExecutor) -> BaseException | None:
+    def _make_executors(self) -> list[Executor]:
+        daemon = threading.current_thread().daemon
+        arguments = (self._dispatcher, self._runner)
+        executors: list[Executor] = [
+            ThreadExecutor(*arguments, self.config.concurrency, daemon=daemon)
+        ]
+        if self._has_loop:
+            executors.append(LoopExecutor(*arguments, self.config.async_concurrency, daemon=daemon))
+        return executors
+
+    def _watch(self, executors: Sequence[Executor]) -> BaseException | None:
         while True:
             notice = self._dispatcher.next_notice(_NOTICE_TIMEOUT)
             if notice is None:
@@ -180,15 +201,27 @@ class Worker:
                 self._runner.noticed(notice)
             if notice.kind == "stopped":
                 return notice.fatal
-            if notice.kind == "timeout" and self._drain_ms is None:
-                executor.replace()
+            if notice.slot is not None:
+                self._steer(executors, notice.kind, notice.slot)
 
-    def _finish(self, executor: ThreadExecutor) -> None:
-        if not executor.join(_JOIN_TIMEOUT) and not self._quiet:
-            _logger.warning(
-                "still running at the end of the drain time: %s; these jobs run again elsewhere",
-                ", ".join(executor.running()) or "code that does not let its thread end",
-            )
+    def _steer(self, executors: Sequence[Executor], kind: str, slot: int) -> None:
+        """Pass on what the dispatcher says about what a slot runs."""
+        for executor in executors:
+            if not executor.owns(slot):
+                continue
+            if kind == "timeout" and self._drain_ms is None:
+                executor.replace(slot)
+            elif kind in {"timeout", "lost", "cancelling"}:
+                executor.cancel(slot)
+
+    def _finish(self, executors: Sequence[Executor]) -> None:
+        for executor in executors:
+            if not executor.join(_JOIN_TIMEOUT) and not self._quiet:
+                _logger.warning(
+                    "still running at the end of the drain time: %s; these jobs run again "
+                    "elsewhere",
+                    ", ".join(executor.running()) or "code that does not let its thread end",
+                )
         self._sink.stop()
         self._ended.set()
 

@@ -214,6 +214,12 @@ class ClaimsOneMoreThanWanted(MemoryBackend):
         return super().exchange(replace(request, want=request.want + 1))
 
 
+@fails("test_only_jobs_of_the_tasks_asked_for_are_claimed")
+class ServesEveryTaskAskedForOrNot(MemoryBackend):
+    def exchange(self, request):
+        return super().exchange(replace(request, tasks=None))
+
+
 @fails("test_only_served_queues_and_known_tasks_are_claimed")
 class ServesEveryQueue(MemoryBackend):
     def register(self, worker):

@@ -108,10 +108,12 @@ def test_an_unknown_profile_is_refused(monkeypatch):
 def test_an_author_gets_a_scorecard_without_any_plugin(tmp_path):
     (tmp_path / "test_plain.py").write_text(textwrap.dedent(AUTHOR))
     path = tmp_path / "card.json"
+    # The profile of this run is not the author's.
+    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "."],
         cwd=tmp_path,
-        env={**os.environ, "TASKITO_CONFORMANCE_SCORECARD": str(path)},
+        env={**environment, "TASKITO_CONFORMANCE_SCORECARD": str(path)},
         capture_output=True,
         text=True,
         timeout=50,

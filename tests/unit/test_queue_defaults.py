@@ -39,6 +39,7 @@ NOT_STORED = {
     "retry_delays",
     "max_retry_delay",
     "retry_jitter",
+    "soft_timeout",
     "max_concurrent",
     "concurrency_key",
     "idempotent",

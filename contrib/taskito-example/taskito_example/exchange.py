@@ -45,7 +45,7 @@ def exchange(image: Image, clock: Clock, request: params.ExchangeRequest) -> par
     claimed: list[params.ClaimedJob] = []
     if request.want:
         promote(image, clock, PROMOTIONS)
-        claimed = _claim(image, clock, worker, request.want)
+        claimed = _claim(image, clock, worker, request)
     due = image.due.first()
     return params.ExchangeReply(
         verdicts=verdicts,
@@ -147,12 +147,18 @@ def _go_on(image: Image, clock: Clock, job: Job, event: str, delay_ms: int) -> N
 # Claims -----------------------------------------------------------------------------------------
 
 
-def _claim(image: Image, clock: Clock, worker: Worker, want: int) -> list[params.ClaimedJob]:
+def _claim(
+    image: Image, clock: Clock, worker: Worker, request: params.ExchangeRequest
+) -> list[params.ClaimedJob]:
     """Claim up to ``want`` jobs: each time the best of the first jobs of the open lanes."""
     claimed: list[params.ClaimedJob] = []
-    lanes = {lane: index for lane, index in image.lanes.items() if _is_open(worker, lane)}
+    lanes = {
+        lane: index
+        for lane, index in image.lanes.items()
+        if _is_open(worker, lane) and (request.tasks is None or lane[1] in request.tasks)
+    }
     suspect_runs = any(job.suspect for job in image.held_by(worker.registration.id))
-    while len(claimed) < want:
+    while len(claimed) < request.want:
         firsts = [
             job
             for lane, index in lanes.items()

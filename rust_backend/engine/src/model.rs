@@ -352,6 +352,8 @@ pub struct ExchangeRequest {
     /// How many of the claimed jobs can start at once: a job under a limit must be one of these,
     /// and what stands behind it in the order is left alone. `None` means all of them.
     pub idle: Option<usize>,
+    /// Claim jobs of these tasks only; `None` means all that the worker knows.
+    pub tasks: Option<Arc<[String]>>,
 }
 
 /// A job handed to a worker together with its lease.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use taskito_engine::dispatcher::{Dispatcher as EngineDispatcher, DispatcherOptions};
+use taskito_engine::dispatcher::{Coroutines, Dispatcher as EngineDispatcher, DispatcherOptions};
 use taskito_engine::store::Store;
 
+use crate::bell::Bell;
 use crate::bridge::PyStore;
 use crate::convert::worker;
 use crate::errors;
@@ -32,7 +33,13 @@ impl Dispatcher {
         maintain_interval_ms = 1_000,
         owns_process = false,
         drain_ms = 30_000,
+        coroutines = Vec::new(),
+        coroutine_concurrency = 0,
     ))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one object has as many settings as it has"
+    )]
     fn new(
         store: &Bound<'_, PyAny>,
         registration: &Bound<'_, PyAny>,
@@ -40,11 +47,17 @@ impl Dispatcher {
         maintain_interval_ms: i64,
         owns_process: bool,
         drain_ms: i64,
+        coroutines: Vec<String>,
+        coroutine_concurrency: usize,
     ) -> PyResult<Self> {
         let options = DispatcherOptions {
             maintain_interval_ms,
             owns_process,
             drain_ms,
+            coroutines: Coroutines {
+                tasks: coroutines.into_iter().collect(),
+                concurrency: coroutine_concurrency,
+            },
         };
         let dispatcher = EngineDispatcher::new(
             reach(store)?,
@@ -65,6 +78,11 @@ impl Dispatcher {
     /// Make the place of one more executor thread.
     fn slot(&self) -> Slot {
         Slot::new(self.dispatcher.slot())
+    }
+
+    /// Make the place of one more job on the event loop that listens to ``bell``.
+    fn loop_slot(&self, bell: &Bell) -> Slot {
+        Slot::new(self.dispatcher.loop_slot(bell.inside()))
     }
 
     /// Stop claiming, give back what has not started, wait up to ``drain_ms`` for the rest.

@@ -3,14 +3,15 @@
 //! - [`convert`]: the seam's dataclasses and the engine's model.
 //! - [`errors`]: the engine's errors and the exceptions of `taskito.exceptions`.
 //! - [`gil`]: the one door through which an operation leaves the interpreter.
-//! - [`sqlite_store`], [`dispatcher`]: the engine's two objects. [`slot`], [`run`], [`report`],
-//!   [`notice`], [`policy`] belong to the dispatcher.
+//! - [`sqlite_store`], [`dispatcher`]: the engine's two objects. [`slot`], [`bell`], [`run`],
+//!   [`report`], [`notice`], [`policy`] belong to the dispatcher.
 //! - [`lock_keeper`]: the thread that extends the locks of a process.
 //! - [`schedule`]: cron lines.
 //! - [`bridge`]: a backend written in Python, as the dispatcher sees it.
 //!
 //! Importing the module starts no thread and opens nothing, so a process may import it and fork.
 
+mod bell;
 mod bridge;
 mod clock;
 mod convert;
@@ -35,6 +36,8 @@ use pyo3::prelude::*;
 // that another thread cannot share, and whatever is looked up once lies in a `PyOnceLock`.
 #[pymodule(gil_used = false)]
 mod _core {
+    #[pymodule_export]
+    use crate::bell::Bell;
     #[pymodule_export]
     use crate::clock::VirtualClock;
     #[pymodule_export]

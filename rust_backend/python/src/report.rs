@@ -49,9 +49,10 @@ impl Failure {
     ) -> PyResult<Self> {
         let kind = match kind {
             "failure" => ErrorKind::Failure,
+            "timeout" => ErrorKind::Timeout,
             "rejected" => ErrorKind::Rejected,
             other => {
-                let message = format!("kind: '{other}' must be 'failure' or 'rejected'");
+                let message = format!("kind: '{other}' must be 'failure', 'timeout' or 'rejected'");
                 return Err(errors::configuration(error.py(), message));
             }
         };

@@ -1,4 +1,4 @@
-//! `Slot`: the place of one executor thread.
+//! `Slot`: the place of one executor.
 
 use pyo3::prelude::*;
 use taskito_engine::dispatcher::{Slot as EngineSlot, Taken};
@@ -7,17 +7,21 @@ use crate::gil::SLICE;
 use crate::report;
 use crate::run::Run;
 
-/// The place of one executor thread. Not shared between threads.
+/// The place of one executor thread, or of one job on an event loop. Not shared between threads.
 ///
 /// A second thread that uses it at the same time gets a `RuntimeError`.
 #[pyclass(module = "taskito._core")]
 pub(crate) struct Slot {
     slot: EngineSlot,
+    stopped: bool,
 }
 
 impl Slot {
     pub(crate) fn new(slot: EngineSlot) -> Self {
-        Self { slot }
+        Self {
+            slot,
+            stopped: false,
+        }
     }
 }
 
@@ -37,7 +41,10 @@ impl Slot {
             // than everything else here. It is given up only to sleep.
             match self.slot.try_next(report.take()) {
                 Taken::Run(handle) => return Ok(Some(Run::new(handle))),
-                Taken::Stopped => return Ok(None),
+                Taken::Stopped => {
+                    self.stopped = true;
+                    return Ok(None);
+                }
                 Taken::Empty => {
                     let slot = &self.slot;
                     py.detach(|| slot.park(SLICE));
@@ -45,5 +52,32 @@ impl Slot {
                 }
             }
         }
+    }
+
+    /// Report how the last run ended (None at first) and take the next one, without blocking.
+    ///
+    /// None means that there is nothing to run now, or no more at all: ``stopped`` tells.
+    fn try_next(&mut self, outcome: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Run>> {
+        let report = outcome.map(report::read).transpose()?;
+        match self.slot.try_next(report) {
+            Taken::Run(handle) => Ok(Some(Run::new(handle))),
+            Taken::Empty => Ok(None),
+            Taken::Stopped => {
+                self.stopped = true;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The number by which notices name it; used again after it is gone.
+    #[getter]
+    fn index(&self) -> usize {
+        self.slot.index()
+    }
+
+    /// Whether it will get no more work.
+    #[getter]
+    fn stopped(&self) -> bool {
+        self.stopped
     }
 }

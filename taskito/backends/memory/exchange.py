@@ -42,7 +42,7 @@ def exchange(store: Store, request: params.ExchangeRequest) -> params.ExchangeRe
     # Requests are collected before the claims: a job that was claimed just now cannot have one.
     cancel_requests = tuple(job.id for job in worker.running.values() if job.cancel_requested)
     idle = request.want if request.idle is None else request.idle
-    jobs = tuple(_claim(store, worker, request.want, idle))
+    jobs = tuple(_claim(store, worker, request, idle))
     waits = (
         store.next_due_ms(),
         schedules.next_fire_ms(store),
@@ -158,8 +158,10 @@ def release(store: Store, job: Job, *, interrupted: bool) -> None:
 # Claims -----------------------------------------------------------------------------------------
 
 
-def _claim(store: Store, worker: Worker, want: int, idle: int) -> list[params.ClaimedJob]:
-    """Claim up to ``want`` jobs, the best heads of the lanes that are open to this worker.
+def _claim(
+    store: Store, worker: Worker, request: params.ExchangeRequest, idle: int
+) -> list[params.ClaimedJob]:
+    """Claim up to ``want`` jobs, the best heads of the lanes that are open and asked for.
 
     A job under a limit is claimed only if one of the ``idle`` executors can start it at once. If
     not, nothing behind it is claimed either: it would be started first, again and again.
@@ -171,11 +173,14 @@ def _claim(store: Store, worker: Worker, want: int, idle: int) -> list[params.Cl
     heads = [
         (store.lanes[lane][0][0], lane)
         for lane in list(store.lanes)
-        if want and _is_open(store, worker, lane) and _clean(store, lane)
+        if request.want
+        and (request.tasks is None or lane[1] in request.tasks)
+        and _is_open(store, worker, lane)
+        and _clean(store, lane)
     ]
     heapq.heapify(heads)
     suspect_runs = any(job.suspect for job in worker.running.values())
-    while heads and len(claimed) < want:
+    while heads and len(claimed) < request.want:
         _, lane = heapq.heappop(heads)
         head = store.lanes[lane][0][1]
         if (lane[2] and suspect_runs) or limits.limited_by(store, head) is not None:

@@ -117,6 +117,8 @@ class ExchangeCheck:
         for job in candidates:
             if len(taken) == request.want:
                 break
+            if request.tasks is not None and job.spec.task not in request.tasks:
+                continue
             if self.model.allowances.limited_by(job, taken) is not None:
                 if expected and expected[0].lease.id == job.id:
                     return False

@@ -195,7 +195,8 @@ class Model:
             return False
         if request.dead_only and job.state is not JobState.DEAD:
             return False
-        return all(edge.job in self.jobs for edge in job.waits_for if edge.input)
+        # Not "is there a job of this id": a caller may have given the id of a deleted job again.
+        return all(edge.job in job.dependencies for edge in job.waits_for if edge.input)
 
     def replay(self, old: ModelJob, new_id: str, renewed: dict[str, str]) -> None:
         """Add the job that runs a finished one again.
@@ -410,7 +411,7 @@ class Model:
         ended = [
             (edge.condition, self.jobs[str(edge.job)].state is not JobState.COMPLETE)
             for place, edge in enumerate(job.waits_for)
-            if place not in job.missing and edge.job in self.jobs
+            if place not in job.missing and edge.job in job.dependencies
         ]
         on_failure = [failed for condition, failed in ended if condition is Condition.FAILURE]
         if any(failed for condition, failed in ended if condition is Condition.SUCCESS):

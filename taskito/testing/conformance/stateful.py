@@ -239,8 +239,11 @@ class StoreMachine(RuleBasedStateMachine):
         data=st.data(),
         want=st.sampled_from([0, 1, 2, 5, 20]),
         idle=st.sampled_from([None, None, 0, 1, 3]),
+        tasks=st.sampled_from([None, None, None, (), *((task,) for task in TASKS), TASKS[1:]]),
     )
-    def exchange(self, data: st.DataObject, want: int, idle: int | None) -> None:
+    def exchange(
+        self, data: st.DataObject, want: int, idle: int | None, tasks: tuple[str, ...] | None
+    ) -> None:
         """Let a worker do any mix of what an exchange can carry, also with leases that are over."""
         worker = data.draw(st.sampled_from(self._present()))
         held = [params.Lease(id=job.id, token=job.token) for job in self.model.held_by(worker)]
@@ -261,6 +264,7 @@ class StoreMachine(RuleBasedStateMachine):
             ),
             want=want,
             idle=idle,
+            tasks=tasks,
         )
         self._exchange(request)
 

@@ -1,4 +1,4 @@
-//! What the mutex of the handover protects: the buffer, the reports, and every slot.
+//! What the mutex of the handover protects: the buffers, the reports, and every slot.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -6,34 +6,55 @@ use std::sync::Arc;
 
 use super::handover::{Levels, Recalled, SleepHints};
 use super::parker::Parker;
+use super::pool::{PerPool, Pool};
 use super::run::{Finished, Refusal, Report, RunHandle};
 use super::slot::Taken;
 use crate::model::Lease;
 
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) buffer: VecDeque<Arc<RunHandle>>,
+    pub(super) pools: PerPool<Line>,
     pub(super) finished: Vec<Finished>,
     pub(super) refused: Vec<(Arc<RunHandle>, Refusal)>,
     pub(super) slots: Vec<SlotState>,
     /// Indexes of dropped slots, to be used again.
     pub(super) vacant: Vec<usize>,
-    /// Slots without work, the latest last; it is the first to be woken.
-    pub(super) idle: Vec<usize>,
     /// Slots that have started something since the last collection.
     pub(super) fresh: Vec<usize>,
     /// Retired slots whose thread has come back or ended since the last collection.
     pub(super) returned: Vec<usize>,
-    pub(super) present: usize,
-    pub(super) running: usize,
-    pub(super) calls: u64,
-    pub(super) taken: u64,
     pub(super) closing: bool,
     /// Set while the dispatcher sleeps: what has to happen for it to be woken.
     pub(super) asleep: Option<SleepHints>,
 }
 
+/// The jobs and the slots of one pool.
+#[derive(Default)]
+pub(super) struct Line {
+    pub(super) buffer: VecDeque<Arc<RunHandle>>,
+    /// Slots without work, the latest last; it is the first to be woken.
+    pub(super) idle: Vec<usize>,
+    pub(super) present: usize,
+    pub(super) running: usize,
+    pub(super) calls: u64,
+    pub(super) taken: u64,
+}
+
+impl Line {
+    fn levels(&self) -> Levels {
+        Levels {
+            buffered: self.buffer.len(),
+            present: self.present,
+            running: self.running,
+            parked: self.idle.len(),
+            calls: self.calls,
+            taken: self.taken,
+        }
+    }
+}
+
 pub(super) struct SlotState {
+    pub(super) pool: Pool,
     pub(super) parker: Arc<Parker>,
     pub(super) active: Option<Active>,
     pub(super) presence: Presence,
@@ -70,15 +91,13 @@ impl SlotState {
 }
 
 impl State {
-    pub(super) fn levels(&self) -> Levels {
-        Levels {
-            buffered: self.buffer.len(),
-            present: self.present,
-            running: self.running,
-            parked: self.idle.len(),
-            calls: self.calls,
-            taken: self.taken,
-        }
+    pub(super) fn levels(&self) -> PerPool<Levels> {
+        PerPool::each(|pool| self.pools[pool].levels())
+    }
+
+    fn line(&mut self, index: usize) -> &mut Line {
+        let pool = self.slots[index].pool;
+        &mut self.pools[pool]
     }
 
     /// Move the slot's run, if it has one, to the finished ones.
@@ -88,7 +107,7 @@ impl State {
             return;
         };
         if slot.presence == Presence::Present {
-            self.running -= 1;
+            self.pools[slot.pool].running -= 1;
         }
         self.finished.push(Finished {
             run,
@@ -99,11 +118,15 @@ impl State {
         });
     }
 
+    pub(super) fn count_call(&mut self, index: usize) {
+        self.line(index).calls += 1;
+    }
+
     /// Note that the slot's thread asks for work.
     pub(super) fn arrive(&mut self, index: usize) {
         if self.slots[index].presence == Presence::Expected {
             self.slots[index].presence = Presence::Present;
-            self.present += 1;
+            self.line(index).present += 1;
         }
     }
 
@@ -112,14 +135,15 @@ impl State {
             self.leave(index);
             return Taken::Stopped;
         }
-        while let Some(run) = self.buffer.pop_front() {
+        while let Some(run) = self.line(index).buffer.pop_front() {
             if let Some(refusal) = run.refusal(now) {
                 self.refused.push((run, refusal));
                 continue;
             }
             self.unlist(index);
-            self.taken += 1;
-            self.running += 1;
+            let line = self.line(index);
+            line.taken += 1;
+            line.running += 1;
             let slot = &mut self.slots[index];
             slot.active = Some(Active {
                 run: Arc::clone(&run),
@@ -131,7 +155,7 @@ impl State {
             return Taken::Run(run);
         }
         if !mem::replace(&mut self.slots[index].idle, true) {
-            self.idle.push(index);
+            self.line(index).idle.push(index);
         }
         Taken::Empty
     }
@@ -140,7 +164,7 @@ impl State {
     pub(super) fn leave(&mut self, index: usize) {
         self.unlist(index);
         match mem::replace(&mut self.slots[index].presence, Presence::Gone) {
-            Presence::Present => self.present -= 1,
+            Presence::Present => self.line(index).present -= 1,
             Presence::Retired => self.returned.push(index),
             Presence::Expected | Presence::Gone => {}
         }
@@ -148,16 +172,18 @@ impl State {
 
     /// Take the slot off the stack of idle ones.
     pub(super) fn unlist(&mut self, index: usize) {
-        if mem::replace(&mut self.slots[index].idle, false)
-            && let Some(position) = self.idle.iter().rposition(|other| *other == index)
-        {
-            self.idle.remove(position);
+        if mem::replace(&mut self.slots[index].idle, false) {
+            let idle = &mut self.line(index).idle;
+            if let Some(position) = idle.iter().rposition(|other| *other == index) {
+                idle.remove(position);
+            }
         }
     }
 
-    pub(super) fn wake_idle(&mut self, count: usize) -> Vec<Arc<Parker>> {
-        let kept = self.idle.len().saturating_sub(count);
-        let woken = self.idle.split_off(kept);
+    pub(super) fn wake_idle(&mut self, pool: Pool, count: usize) -> Vec<Arc<Parker>> {
+        let idle = &mut self.pools[pool].idle;
+        let kept = idle.len().saturating_sub(count);
+        let woken = idle.split_off(kept);
         woken
             .into_iter()
             .rev()
@@ -176,12 +202,20 @@ impl State {
         };
         let reports = self.finished.len() + self.refused.len();
         let times_out = timeout_ms > 0 && now.saturating_add(timeout_ms) < hints.wake_at;
+        let mut lines = Pool::ALL
+            .map(|pool| (&self.pools[pool], &hints.pools[pool]))
+            .into_iter();
+        let drained = self.pools.iter().all(|line| line.buffer.is_empty());
         let grouped = reports >= hints.group
-            || (reports > 0 && (hints.first || self.buffer.is_empty()))
-            || hints.low_water.is_some_and(|low| self.buffer.len() <= low);
+            || (reports > 0 && (hints.first || drained))
+            || lines
+                .clone()
+                .any(|(line, hints)| hints.low_water.is_some_and(|low| line.buffer.len() <= low));
         let wakes = times_out
-            || self.present != hints.present
-            || hints.calls.is_some_and(|calls| self.calls != calls)
+            || lines.any(|(line, hints)| {
+                line.present != hints.present
+                    || hints.calls.is_some_and(|calls| line.calls != calls)
+            })
             || !self.returned.is_empty()
             || (grouped && !hints.quiet);
         if wakes {
@@ -191,13 +225,14 @@ impl State {
     }
 
     pub(super) fn withdraw(&mut self, chosen: impl Fn(&RunHandle) -> bool) -> Recalled {
-        let (unstarted, kept): (Vec<_>, Vec<_>) =
-            self.buffer.drain(..).partition(|run| chosen(run));
-        self.buffer = kept.into();
-        Recalled {
-            unstarted,
-            running: Vec::new(),
+        let mut recalled = Recalled::default();
+        for line in self.pools.iter_mut() {
+            let (unstarted, kept): (Vec<_>, Vec<_>) =
+                line.buffer.drain(..).partition(|run| chosen(run));
+            line.buffer = kept.into();
+            recalled.unstarted.extend(unstarted);
         }
+        recalled
     }
 
     pub(super) fn reach(&mut self, leases: &[Lease]) -> Recalled {
@@ -235,8 +270,9 @@ impl State {
             recalled.running.push((*index, Arc::clone(&active.run)));
             if slot.presence == Presence::Present {
                 slot.presence = Presence::Retired;
-                self.present -= 1;
-                self.running -= 1;
+                let line = &mut self.pools[slot.pool];
+                line.present -= 1;
+                line.running -= 1;
             }
         }
         recalled

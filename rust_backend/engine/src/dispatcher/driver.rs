@@ -13,6 +13,7 @@ use super::Shared;
 use super::handover::Levels;
 use super::machine::{Command, Event, Machine};
 use super::notice::{Notice, NoticeKind};
+use super::pool::Pool;
 use crate::error::{EngineError, Result};
 
 /// How often the executors are looked at while they have work and some of them sleep.
@@ -134,7 +135,7 @@ impl Driver {
             }
             Command::Deliver(runs) => {
                 handover.deliver(runs);
-                self.helper.delivered(handover.levels());
+                self.helper.delivered(handover.levels()[Pool::Functions]);
             }
             Command::Close { deadline } => {
                 handover.close();
@@ -178,9 +179,10 @@ impl Driver {
         }
         let end = Instant::now() + Duration::from_millis(left);
         loop {
-            let nudge = self.helper.look(handover.levels(), Instant::now());
+            let levels = handover.levels()[Pool::Functions];
+            let nudge = self.helper.look(levels, Instant::now());
             if nudge.unpark > 0 {
-                handover.unpark(nudge.unpark);
+                handover.unpark(Pool::Functions, nudge.unpark);
             }
             let left = end.saturating_duration_since(Instant::now());
             let nap = if nudge.look_again {
@@ -198,7 +200,8 @@ impl Driver {
     }
 }
 
-/// Wakes more executors when those awake do not get on with the work.
+/// Wakes more threads when those awake do not get on with the work. An event loop needs no help: it
+/// takes all that it can once it is awake.
 ///
 /// No-op work stays on few threads, which saves switches; blocking work soon has all of them.
 #[derive(Debug, Default)]

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::board::{Presence, SlotState, State};
 use super::parker::Parker;
+use super::pool::{PerPool, Pool};
 use super::run::{Finished, Refusal, Report, RunHandle, Started};
 use super::slot::Taken;
 use crate::clock::Clock;
@@ -32,17 +33,23 @@ pub(super) struct SleepHints {
     pub(super) group: usize,
     /// The first report, which begins a group.
     pub(super) first: bool,
+    /// The store is away: reports can wait.
+    pub(super) quiet: bool,
+    pub(super) pools: PerPool<PoolHints>,
+}
+
+/// What of one pool wakes the dispatcher.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct PoolHints {
     /// So few jobs left in the buffer.
     pub(super) low_water: Option<usize>,
     /// Any sign of life of an executor since it had asked for work so often.
     pub(super) calls: Option<u64>,
     /// Another number of slots in service than this.
     pub(super) present: usize,
-    /// The store is away: reports can wait.
-    pub(super) quiet: bool,
 }
 
-/// How full everything is.
+/// How full one pool is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Levels {
     /// Delivered and not started.
@@ -66,7 +73,7 @@ pub(super) struct Collected {
     pub(super) finished: Vec<Finished>,
     pub(super) refused: Vec<(Arc<RunHandle>, Refusal)>,
     pub(super) returned: Vec<usize>,
-    pub(super) levels: Levels,
+    pub(super) levels: PerPool<Levels>,
 }
 
 /// Which runs are to be taken back from the executors.
@@ -74,6 +81,8 @@ pub(super) struct Collected {
 pub(super) enum Recall {
     /// Everything that has not started.
     Unstarted,
+    /// What has not started, of one pool.
+    Pool(Pool),
     /// What has not started, of these queues.
     Queues(Vec<String>),
     /// Take back what has not started; ask the rest to stop.
@@ -115,9 +124,10 @@ impl Handover {
     // For executors
 
     /// Make a slot and return its index.
-    pub(super) fn add_slot(&self, parker: Arc<Parker>) -> usize {
+    pub(super) fn add_slot(&self, pool: Pool, parker: Arc<Parker>) -> usize {
         let mut state = self.lock();
         let slot = SlotState {
+            pool,
             parker,
             active: None,
             presence: Presence::Expected,
@@ -137,7 +147,7 @@ impl Handover {
     pub(super) fn next(&self, index: usize, report: Option<Report>) -> Taken {
         let now = self.now();
         let mut state = self.lock();
-        state.calls += 1;
+        state.count_call(index);
         state.finish(index, report, now);
         state.arrive(index);
         let taken = state.take(index, now);
@@ -170,10 +180,9 @@ impl Handover {
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.closing = true;
-        let count = state.idle.len();
-        let parkers = state.wake_idle(count);
+        let parkers = Pool::ALL.map(|pool| state.wake_idle(pool, usize::MAX));
         drop(state);
-        for parker in parkers {
+        for parker in parkers.iter().flatten() {
             parker.unpark();
         }
         self.wake.notify_one();
@@ -208,28 +217,29 @@ impl Handover {
         }
     }
 
-    /// Add claimed jobs to the buffer and wake one executor for them.
+    /// Add claimed jobs to the buffers and wake one executor of each pool that has work.
     pub(super) fn deliver(&self, runs: impl IntoIterator<Item = Arc<RunHandle>>) {
         let mut state = self.lock();
-        state.buffer.extend(runs);
-        let parkers = if state.buffer.is_empty() {
-            Vec::new()
-        } else {
-            state.wake_idle(1)
-        };
+        for run in runs {
+            state.pools[run.pool()].buffer.push_back(run);
+        }
+        let parkers = Pool::ALL.map(|pool| {
+            let waits = usize::from(!state.pools[pool].buffer.is_empty());
+            state.wake_idle(pool, waits)
+        });
         drop(state);
-        for parker in parkers {
+        for parker in parkers.iter().flatten() {
             parker.unpark();
         }
     }
 
-    pub(super) fn levels(&self) -> Levels {
+    pub(super) fn levels(&self) -> PerPool<Levels> {
         self.lock().levels()
     }
 
-    /// Wake this many idle executors.
-    pub(super) fn unpark(&self, count: usize) {
-        let parkers = self.lock().wake_idle(count);
+    /// Wake this many idle executors of a pool.
+    pub(super) fn unpark(&self, pool: Pool, count: usize) {
+        let parkers = self.lock().wake_idle(pool, count);
         for parker in parkers {
             parker.unpark();
         }
@@ -239,6 +249,7 @@ impl Handover {
         let mut state = self.lock();
         match recall {
             Recall::Unstarted => state.withdraw(|_| true),
+            Recall::Pool(pool) => state.withdraw(|run| run.pool() == *pool),
             Recall::Queues(queues) => state.withdraw(|run| queues.contains(&run.job().queue)),
             Recall::Cancelled(leases) => {
                 let recalled = state.reach(leases);

@@ -1,5 +1,6 @@
 //! The meeting place, without any thread.
 
+use super::super::parker::Bell;
 use super::*;
 use crate::clock::VirtualClock;
 use crate::id::JobId;
@@ -22,7 +23,7 @@ impl Setup {
     }
 
     fn slot(&self) -> usize {
-        self.handover.add_slot(Arc::default())
+        self.handover.add_slot(Pool::Functions, Arc::default())
     }
 
     fn job(token: i64) -> ClaimedJob {
@@ -48,7 +49,12 @@ impl Setup {
     }
 
     fn run(&self, job: ClaimedJob) -> Arc<RunHandle> {
-        Arc::new(RunHandle::new(job, self.handover.now(), LEASE_MS))
+        Arc::new(RunHandle::new(
+            job,
+            Pool::Functions,
+            self.handover.now(),
+            LEASE_MS,
+        ))
     }
 
     fn deliver(&self, tokens: impl IntoIterator<Item = i64>) {
@@ -75,11 +81,20 @@ fn hints() -> SleepHints {
         wake_at: i64::MAX,
         group: 64,
         first: false,
-        low_water: None,
-        calls: None,
-        present: 1,
         quiet: false,
+        pools: of_threads(None, None),
     }
+}
+
+/// One thread in service.
+fn of_threads(low_water: Option<usize>, calls: Option<u64>) -> PerPool<PoolHints> {
+    let mut pools = PerPool::<PoolHints>::default();
+    pools[Pool::Functions] = PoolHints {
+        low_water,
+        calls,
+        present: 1,
+    };
+    pools
 }
 
 #[test]
@@ -152,7 +167,7 @@ fn the_slot_that_went_idle_last_is_woken_first() {
     for slot in &slots {
         assert_eq!(setup.next(*slot), None);
     }
-    let idle = || setup.handover.lock().idle.clone();
+    let idle = || setup.handover.lock().pools[Pool::Functions].idle.clone();
     assert_eq!(idle(), slots);
     setup.deliver([1]);
     assert_eq!(idle(), slots[..2]);
@@ -207,7 +222,7 @@ fn a_slot_whose_run_timed_out_is_retired_until_it_comes_back() {
     );
     let timeout = Recall::TimedOut(vec![(slot, Setup::job(1).lease)]);
     assert_eq!(setup.handover.recall(&timeout).running.len(), 1);
-    let levels = setup.handover.levels();
+    let levels = setup.handover.levels()[Pool::Functions];
     assert_eq!((levels.present, levels.running), (0, 0));
     assert!(setup.stopped(slot));
     let collected = setup.handover.collect();
@@ -229,7 +244,8 @@ fn a_dropped_slot_reports_its_run_as_unreported() {
     setup.handover.drop_slot(slot);
     let collected = setup.handover.collect();
     assert!(collected.finished[0].report.is_none());
-    assert_eq!((collected.levels.present, collected.levels.running), (0, 0));
+    let levels = collected.levels[Pool::Functions];
+    assert_eq!((levels.present, levels.running), (0, 0));
 }
 
 #[test]
@@ -262,7 +278,7 @@ fn what_wakes_the_dispatcher_keeps_it_awake() {
     let setup = Setup::new();
     let slot = setup.slot();
     assert!(setup.handover.fall_asleep(SleepHints {
-        present: 0,
+        pools: PerPool::default(),
         ..hints()
     }));
     setup.next(slot);
@@ -273,15 +289,16 @@ fn what_wakes_the_dispatcher_keeps_it_awake() {
     setup.deliver(1..=10);
     setup.next(slot);
     assert!(setup.handover.fall_asleep(SleepHints {
-        low_water: Some(8),
+        pools: of_threads(Some(8), None),
         ..hints()
     }));
     assert!(!setup.handover.fall_asleep(SleepHints {
-        low_water: Some(9),
+        pools: of_threads(Some(9), None),
         ..hints()
     }));
-    let calls = Some(setup.handover.levels().calls);
-    assert!(setup.handover.fall_asleep(SleepHints { calls, ..hints() }));
+    let calls = Some(setup.handover.levels()[Pool::Functions].calls);
+    let pools = of_threads(None, calls);
+    assert!(setup.handover.fall_asleep(SleepHints { pools, ..hints() }));
     setup.next(slot);
     assert!(setup.handover.lock().asleep.is_none(), "an executor lives");
     assert!(!setup.handover.fall_asleep(SleepHints {
@@ -327,4 +344,37 @@ fn a_timeout_before_the_end_of_the_sleep_wakes_the_dispatcher() {
         setup.handover.lock().asleep.is_none(),
         "it starts during the sleep"
     );
+}
+
+#[test]
+fn each_pool_gets_its_own_jobs_and_its_own_bell() {
+    let setup = Setup::new();
+    let thread = setup.slot();
+    let bell = Arc::new(Bell::new().unwrap());
+    let parker = || Arc::new(Parker::Loop(Arc::clone(&bell)));
+    let places: Vec<_> = (0..2)
+        .map(|_| setup.handover.add_slot(Pool::Coroutines, parker()))
+        .collect();
+    assert!(places.iter().all(|place| setup.next(*place).is_none()));
+    assert_eq!(setup.next(thread), None);
+    let run = |token, pool| Arc::new(RunHandle::new(Setup::job(token), pool, 0, LEASE_MS));
+    setup.handover.deliver([
+        run(1, Pool::Coroutines),
+        run(2, Pool::Functions),
+        run(3, Pool::Coroutines),
+    ]);
+    assert!(bell.is_rung());
+    bell.clear();
+    assert_eq!(setup.next(thread), Some(2));
+    assert_eq!(setup.next(thread), None);
+    assert_eq!(
+        [setup.next(places[0]), setup.next(places[1])],
+        [Some(1), Some(3)]
+    );
+    // The loop asks until it gets nothing: then one place at least waits for the bell.
+    assert_eq!(setup.next(places[0]), None);
+    setup.handover.deliver([run(4, Pool::Coroutines)]);
+    assert!(bell.is_rung());
+    let withdrawn = setup.handover.recall(&Recall::Pool(Pool::Coroutines));
+    assert_eq!(withdrawn.unstarted.len(), 1);
 }

@@ -15,12 +15,14 @@ mod handover;
 mod machine;
 mod notice;
 mod parker;
+mod pool;
 mod run;
 mod slot;
 mod stored_error;
 mod watchdog;
 mod watcher;
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -30,6 +32,9 @@ use self::handover::Handover;
 use self::machine::{Config, Counters, Machine};
 use self::notice::Notices;
 pub use self::notice::{Notice, NoticeKind};
+pub use self::parker::Bell;
+use self::parker::Parker;
+use self::pool::{PerPool, Pool};
 pub use self::run::{Report, RunHandle};
 pub use self::slot::{Slot, Taken};
 pub use self::watchdog::WATCHDOG_EXIT_CODE;
@@ -51,6 +56,17 @@ pub struct DispatcherOptions {
     /// How long running jobs may take to end when the worker has to stop because its threads are
     /// stuck, in milliseconds. A stop by request names its own time.
     pub drain_ms: i64,
+    /// The tasks that run on an event loop; all others run in threads.
+    pub coroutines: Coroutines,
+}
+
+/// What of a worker runs on its event loop.
+#[derive(Debug, Clone, Default)]
+pub struct Coroutines {
+    /// The names of the tasks.
+    pub tasks: HashSet<String>,
+    /// How many of their jobs are under way at a time.
+    pub concurrency: usize,
 }
 
 impl Default for DispatcherOptions {
@@ -59,6 +75,7 @@ impl Default for DispatcherOptions {
             maintain_interval_ms: 1_000,
             owns_process: false,
             drain_ms: 30_000,
+            coroutines: Coroutines::default(),
         }
     }
 }
@@ -108,10 +125,18 @@ impl Dispatcher {
         policies: Vec<TaskPolicy>,
         options: &DispatcherOptions,
     ) -> Self {
+        let coroutines = &options.coroutines;
         let machine = Machine::new(Config {
             worker: registration.id.clone(),
             lease_ms: registration.lease_ms,
-            concurrency: registration.concurrency,
+            concurrency: PerPool::each(|pool| match pool {
+                Pool::Functions => registration
+                    .concurrency
+                    .saturating_sub(coroutines.concurrency),
+                Pool::Coroutines => coroutines.concurrency,
+            }),
+            tasks: machine::divide(&registration.tasks, &coroutines.tasks),
+            coroutines: coroutines.tasks.clone(),
             policies: policies
                 .into_iter()
                 .map(|policy| (policy.task.clone(), policy))
@@ -180,11 +205,26 @@ impl Dispatcher {
     /// Make the place of one more executor thread; its first [`Slot::try_next`] counts as capacity.
     #[must_use]
     pub fn slot(&self) -> Slot {
+        self.add_slot(Pool::Functions, Parker::default())
+    }
+
+    /// Make the place of one more job on the event loop that listens to `bell`.
+    ///
+    /// The loop serves all its slots together: when the bell rings, it clears it and asks with its
+    /// free slots, in any order, until one of them gets nothing.
+    #[must_use]
+    pub fn loop_slot(&self, bell: &Arc<Bell>) -> Slot {
+        self.add_slot(Pool::Coroutines, Parker::Loop(Arc::clone(bell)))
+    }
+
+    fn add_slot(&self, pool: Pool, parker: Parker) -> Slot {
         let shared = &self.shared;
         Slot::new(
             Arc::clone(&shared.handover),
             Arc::clone(&shared.store),
             Arc::clone(&shared.worker),
+            pool,
+            parker,
         )
     }
 
@@ -230,12 +270,12 @@ impl Dispatcher {
         let levels = self.shared.handover.levels();
         Statistics {
             claimed: counters.claimed,
-            started: levels.taken,
+            started: levels.iter().map(|levels| levels.taken).sum(),
             settled: counters.settled,
             stale: counters.stale,
             exchanges: counters.exchanges,
-            running: levels.running as u64,
-            buffered: levels.buffered as u64,
+            running: levels.iter().map(|levels| levels.running as u64).sum(),
+            buffered: levels.iter().map(|levels| levels.buffered as u64).sum(),
         }
     }
 }

@@ -21,6 +21,8 @@ pub enum NoticeKind {
     Lost,
     /// A run passed its timeout and was abandoned; its slot needs a replacement.
     Timeout,
+    /// Somebody asked for the cancellation of a run; its executor may be able to stop it.
+    Cancelling,
     /// Jobs wait for a task that no worker knows; told once per name.
     UnknownTask,
     /// A schedule does not fire, since no worker declares it; told once per name.
@@ -44,6 +46,7 @@ impl NoticeKind {
             Self::Stale => "stale",
             Self::Lost => "lost",
             Self::Timeout => "timeout",
+            Self::Cancelling => "cancelling",
             Self::UnknownTask => "unknown_task",
             Self::UndeclaredSchedule => "undeclared_schedule",
             Self::Storage => "storage",

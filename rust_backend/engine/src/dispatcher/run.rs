@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::pool::Pool;
 use crate::model::{Bytes, ClaimedJob, ErrorKind, Lease};
 
 /// A claimed job on its way through an executor, shared by the executor and the dispatcher.
 #[derive(Debug)]
 pub struct RunHandle {
     job: ClaimedJob,
+    pool: Pool,
     /// Steady time from which it may not start any more because the job has expired.
     expires_at: Option<i64>,
     /// Steady time from which it may not start any more because the lease may be over.
@@ -19,8 +21,9 @@ pub struct RunHandle {
 
 impl RunHandle {
     /// Wrap a job whose lease was granted no earlier than `now`, in steady milliseconds.
-    pub(super) fn new(job: ClaimedJob, now: i64, lease_ms: i64) -> Self {
+    pub(super) fn new(job: ClaimedJob, pool: Pool, now: i64, lease_ms: i64) -> Self {
         Self {
+            pool,
             expires_at: job.expires_in_ms.map(|left| now.saturating_add(left)),
             leased_until: now.saturating_add(lease_ms),
             job,
@@ -39,6 +42,11 @@ impl RunHandle {
     #[must_use]
     pub fn lease(&self) -> Lease {
         self.job.lease
+    }
+
+    /// Who runs it.
+    pub(super) fn pool(&self) -> Pool {
+        self.pool
     }
 
     /// Whether somebody asked for the cancellation of this job.

@@ -1,10 +1,11 @@
-//! The place of one executor thread.
+//! The place of one executor: a thread, or one of many on an event loop.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::handover::Handover;
 use super::parker::Parker;
+use super::pool::Pool;
 use super::run::{Report, RunHandle};
 use crate::store::Store;
 
@@ -19,7 +20,7 @@ pub enum Taken {
     Stopped,
 }
 
-/// The place of one executor thread. Dropping it during a run counts as a failed attempt.
+/// The place of one executor. Dropping it during a run counts as a failed attempt.
 pub struct Slot {
     handover: Arc<Handover>,
     store: Arc<dyn Store>,
@@ -31,9 +32,15 @@ pub struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(handover: Arc<Handover>, store: Arc<dyn Store>, worker: Arc<str>) -> Self {
-        let parker = Arc::new(Parker::default());
-        let index = handover.add_slot(Arc::clone(&parker));
+    pub(super) fn new(
+        handover: Arc<Handover>,
+        store: Arc<dyn Store>,
+        worker: Arc<str>,
+        pool: Pool,
+        parker: Parker,
+    ) -> Self {
+        let parker = Arc::new(parker);
+        let index = handover.add_slot(pool, Arc::clone(&parker));
         Self {
             handover,
             store,

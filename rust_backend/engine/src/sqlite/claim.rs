@@ -5,7 +5,7 @@
 //! many jobs they hold.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashSet, VecDeque};
 use std::ops::ControlFlow;
 
 use rusqlite::Connection;
@@ -109,6 +109,23 @@ fn served_lanes(
     Ok(found)
 }
 
+/// The tasks that a request wants jobs of.
+///
+/// Lanes of other tasks are still looked at for the time at which a rate lets the worker have their
+/// next job: nobody else would tell it.
+struct Asked<'a>(Option<HashSet<&'a str>>);
+
+impl<'a> Asked<'a> {
+    fn new(request: &'a ExchangeRequest) -> Self {
+        let tasks = request.tasks.as_deref();
+        Self(tasks.map(|tasks| tasks.iter().map(String::as_str).collect()))
+    }
+
+    fn includes(&self, task: &str) -> bool {
+        self.0.as_ref().is_none_or(|tasks| tasks.contains(task))
+    }
+}
+
 /// What a look finds without the write lock.
 pub(super) struct Look {
     /// There may be something to claim.
@@ -116,14 +133,16 @@ pub(super) struct Look {
     pub(super) next_token_ms: Option<i64>,
 }
 
-/// Whether a worker could claim anything now.
+/// Whether a worker could claim anything that it asks for now.
 pub(super) fn look(
     connection: &Connection,
     lanes: &Lanes,
     session: &Session,
+    request: &ExchangeRequest,
     paused: &[String],
     steady_ms: i64,
 ) -> Outcome<Look> {
+    let asked = Asked::new(request);
     let served = served_lanes(connection, lanes, &[], session, paused)?;
     let mut look = Look {
         work: false,
@@ -140,7 +159,9 @@ pub(super) fn look(
         let way = gates.way(name);
         if gates.closed_by(way).is_some() {
             look.next_token_ms = earlier(look.next_token_ms, gates.wait_ms(way));
-        } else if Head::new(lane, name.keyed).peek(connection, 1)?.is_some() {
+        } else if asked.includes(&name.task)
+            && Head::new(lane, name.keyed).peek(connection, 1)?.is_some()
+        {
             look.work = true;
         }
     }
@@ -193,7 +214,7 @@ pub(super) fn run(
         suspect_running: None,
         claimed: Vec::with_capacity(request.want.min(1_024)),
     };
-    let ways = claim.merge(served)?;
+    let ways = claim.merge(served, &Asked::new(request))?;
     let waits = ways.into_iter().filter_map(|way| claim.gates.wait_ms(way));
     let next_token_ms = waits.min();
     claim.gates.save(connection, session.namespace)?;
@@ -218,8 +239,8 @@ struct Claim<'a, 'b> {
 }
 
 impl Claim<'_, '_> {
-    /// Take the first jobs of all open lanes in their common order; returns the ways to all lanes.
-    fn merge(&mut self, served: Vec<i64>) -> Outcome<Vec<Way>> {
+    /// Take the first jobs of all open lanes that are asked for in their common order; returns the ways to all lanes.
+    fn merge(&mut self, served: Vec<i64>, asked: &Asked<'_>) -> Outcome<Vec<Way>> {
         let connection = self.transaction.connection;
         let mut heads = Vec::with_capacity(served.len());
         let mut ways = Vec::with_capacity(served.len());
@@ -229,7 +250,7 @@ impl Claim<'_, '_> {
             };
             let way = self.gates.way(name);
             ways.push(way);
-            if self.gates.closed_by(way).is_none() {
+            if asked.includes(&name.task) && self.gates.closed_by(way).is_none() {
                 heads.push((Head::new(lane, name.keyed), way));
             }
         }

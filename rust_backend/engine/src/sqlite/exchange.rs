@@ -57,7 +57,7 @@ pub(super) fn without_work(
             return Ok(None);
         }
         let paused = paused(connection, session.namespace)?;
-        let look = claim::look(connection, lanes, session, &paused, steady_ms)?;
+        let look = claim::look(connection, lanes, session, request, &paused, steady_ms)?;
         if look.work {
             return Ok(None);
         }

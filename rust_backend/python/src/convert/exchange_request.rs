@@ -1,6 +1,7 @@
 //! `ExchangeRequest`, in both directions.
 
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use taskito_engine::model::{ExchangeRequest, Lease, Settlement, Start};
 
 use super::build::{ToPython, tuple};
@@ -18,6 +19,11 @@ impl ToPython for ExchangeRequest {
                 starts: tuple(py, &self.starts)?,
                 want: self.want,
                 idle: self.idle,
+                tasks: self
+                    .tasks
+                    .as_deref()
+                    .map(|tasks| PyTuple::new(py, tasks))
+                    .transpose()?,
             }
         )
     }
@@ -46,6 +52,7 @@ pub(crate) fn read(request: &Bound<'_, PyAny>) -> PyResult<AskedExchange> {
         }
     );
     let starts: Vec<Option<Start>> = field_items!(request, starts, "start", lease::read_start);
+    let tasks: Option<Vec<String>> = field!(request, tasks, Place::Whole);
     let is_settled = settlements.iter().map(Option::is_some).collect();
     let renewed = renewals.iter().filter_map(|(_, lease)| *lease).collect();
     let lost = renewals.into_iter().filter(|(_, lease)| lease.is_none());
@@ -59,6 +66,7 @@ pub(crate) fn read(request: &Bound<'_, PyAny>) -> PyResult<AskedExchange> {
             starts: starts.into_iter().flatten().collect(),
             want: field!(request, want, Place::Whole),
             idle: field!(request, idle, Place::Whole),
+            tasks: tasks.map(Into::into),
         },
     })
 }

@@ -73,6 +73,25 @@ class ClaimContract(Topic):
         assert worker.claim_ids(4) == [high, early, late, first]
         assert worker.claim_ids() == [second, low]
 
+    def test_only_jobs_of_the_tasks_asked_for_are_claimed(
+        self, backend: Backend, enqueue: Enqueue, start_worker: StartWorker
+    ) -> None:
+        worker = start_worker(tasks=("a", "b"))
+        first_a, first_b = enqueue("a"), enqueue("b", priority=1)
+        urgent_a, second_b = enqueue("a", priority=9), enqueue("b")
+        foreign = enqueue("c", priority=100)
+
+        def claim(*tasks: str) -> list[str]:
+            return [job.lease.id for job in worker.exchange(want=10, tasks=tasks).jobs]
+
+        assert claim() == []
+        assert claim("c") == [], "the worker did not say that it knows this task"
+        assert claim("b") == [first_b, second_b]
+        assert claim("a", "b", "c") == [urgent_a, first_a]
+        [waiting] = backend.get([foreign])
+        assert waiting is not None
+        assert waiting.state is JobState.READY
+
     def test_equal_jobs_are_claimed_in_the_order_of_enqueueing(
         self, backend: Backend, worker: PlayedWorker
     ) -> None:

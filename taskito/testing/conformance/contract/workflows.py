@@ -329,6 +329,18 @@ class WorkflowsContract(Topic):
         backend.purge(PurgeRequest(ids=(parent,)))
         assert backend.replay(ReplayRequest(ids=(child,))) == [None]
 
+    @needs("replay", "given_ids")
+    def test_a_job_that_got_the_id_of_a_deleted_input_is_not_that_input(
+        self, backend: Backend, enqueue: Enqueue, worker: PlayedWorker
+    ) -> None:
+        parent = enqueue(id="0189f7ab-5c10-7cc3-98c4-dc0c0c07398f")
+        child = enqueue(depends_on=(after(parent, input=True),))
+        worker.succeed()
+        worker.succeed()
+        backend.purge(PurgeRequest(ids=(parent,)))
+        assert enqueue(id=parent) == parent
+        assert backend.replay(ReplayRequest(ids=(child,))) == [None]
+
     # Size ---------------------------------------------------------------------------------------
 
     def test_a_long_chain_with_results_ends_in_one_atom(

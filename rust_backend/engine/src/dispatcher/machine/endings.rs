@@ -44,6 +44,22 @@ fn a_worker_with_as_many_stuck_threads_as_slots_drains_and_names_them() {
 }
 
 #[test]
+fn a_run_that_ends_soon_after_its_timeout_is_not_stuck() {
+    let mut world = World::with_loop(1, 1);
+    for coroutine in [false, true] {
+        let late = Template {
+            run_ms: 900,
+            timeout_ms: 100,
+            coroutine,
+            ..Template::default()
+        };
+        world.enqueue(1, &late);
+    }
+    world.run_for(10_000);
+    assert_eq!(kinds(&world), ["timeout", "timeout", "stale", "stale"]);
+}
+
+#[test]
 fn a_stuck_thread_that_comes_back_does_not_count_any_more() {
     let mut world = World::new(2);
     world.enqueue(

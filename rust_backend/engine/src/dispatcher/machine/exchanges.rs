@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::super::handover::Recall;
 use super::super::notice::{Notice, NoticeKind};
+use super::super::pool::Pool;
 use super::super::run::RunHandle;
 use super::leases::Stage;
 use super::shutdown::Phase;
@@ -34,24 +35,34 @@ pub(super) struct Unstored {
 }
 
 impl Machine {
-    /// Jobs to ask for: what free slots can start, and a little ahead of them.
-    pub(super) fn want(&self) -> usize {
-        if self.phase != Phase::Running || self.stalled.is_some() {
-            return 0;
+    /// Jobs to ask for, for one pool.
+    fn want(&self, pool: Pool) -> usize {
+        if self.phase == Phase::Running {
+            self.pools[pool].want()
+        } else {
+            0
         }
-        let free = self.levels.present.saturating_sub(self.levels.running);
-        (free + self.pace.prefetch()).saturating_sub(self.levels.buffered)
     }
 
-    /// Executors that will ask for work before anything else can give it to them.
-    pub(super) fn idle(&self) -> usize {
-        let free = self.levels.present.saturating_sub(self.levels.running);
-        free.saturating_sub(self.levels.buffered)
+    fn is_hungry(&self, pool: Pool) -> bool {
+        self.phase == Phase::Running && self.pools[pool].is_hungry()
     }
 
-    /// The buffer is filled again when so few jobs are left in it.
-    pub(super) fn low_water(&self) -> usize {
-        self.pace.prefetch() / 2
+    fn buffered(&self) -> usize {
+        self.pools.iter().map(|pool| pool.levels.buffered).sum()
+    }
+
+    /// The pool to ask for: they take turns while both are hungry. One that is not may still be
+    /// given what it has room for.
+    fn next_pool(&self) -> Pool {
+        let [first, second] = match self.asked {
+            Pool::Functions => [Pool::Coroutines, Pool::Functions],
+            Pool::Coroutines => [Pool::Functions, Pool::Coroutines],
+        };
+        let choose = |fits: &dyn Fn(Pool) -> bool| [first, second].into_iter().find(|p| fits(*p));
+        choose(&|pool| self.is_hungry(pool))
+            .or_else(|| choose(&|pool| self.want(pool) > 0))
+            .unwrap_or_default()
     }
 
     /// When the next exchange is due.
@@ -66,7 +77,7 @@ impl Machine {
         }
         let mut at = self.leases.renewal_at();
         if let Some(first) = self.unstored.front() {
-            let others_follow = self.phase == Phase::Running && self.levels.buffered > 0;
+            let others_follow = self.phase == Phase::Running && self.buffered() > 0;
             let grouped = others_follow && self.unstored.len() < GROUP;
             at = cmp::min(
                 at,
@@ -80,7 +91,7 @@ impl Machine {
         if !self.starts.is_empty() {
             at = cmp::min(at, self.first_start_at + self.starts_within_ms);
         }
-        if self.backlog && self.want() > 0 && self.levels.buffered <= self.low_water() {
+        if Pool::ALL.into_iter().any(|pool| self.is_hungry(pool)) {
             let pause = match self.fruitless {
                 0 => 0,
                 times => cmp::min(1 << (times - 1).min(3), LONGEST_FRUITLESS_MS),
@@ -124,14 +135,16 @@ impl Machine {
             .collect();
         self.changed = false;
         self.last_exchange_at = now;
-        let worker = self.config.worker.clone();
+        let pool = self.next_pool();
+        self.asked = pool;
         ExchangeRequest {
-            worker,
+            worker: self.config.worker.clone(),
             settlements,
             renewals,
             starts,
-            want: self.want(),
-            idle: Some(self.idle()),
+            want: self.want(pool),
+            idle: Some(self.pools[pool].idle()),
+            tasks: self.config.tasks[pool].clone(),
         }
     }
 
@@ -173,7 +186,7 @@ impl Machine {
         } else {
             CONTROL_MS
         };
-        if !reply.paused.is_empty() && self.levels.buffered > 0 {
+        if !reply.paused.is_empty() && self.buffered() > 0 {
             self.commands
                 .push(Command::Recall(Recall::Queues(reply.paused)));
         }
@@ -194,7 +207,7 @@ impl Machine {
         }
         self.starts
             .extend(request.starts.iter().map(|start| start.lease));
-        self.backlog = true;
+        self.expect_jobs();
         if matches!(error, EngineError::UnknownWorker(_)) && self.register == Register::Known {
             self.register = Register::Wanted;
             return self.recovered(|machine| machine.outage.succeeded());
@@ -204,7 +217,7 @@ impl Machine {
 
     fn note_success(&mut self, request: &ExchangeRequest, reply: &ExchangeReply) {
         if request.want > 0 {
-            self.backlog = reply.jobs.len() >= request.want;
+            self.pools[self.asked].backlog = reply.jobs.len() >= request.want;
         }
         let useful = !request.settlements.is_empty()
             || !request.renewals.is_empty()
@@ -273,7 +286,8 @@ impl Machine {
     fn claimed(&mut self, now: i64, granted_at: i64, jobs: Vec<ClaimedJob>) {
         let mut runs = Vec::with_capacity(jobs.len());
         for job in jobs {
-            let run = Arc::new(RunHandle::new(job, granted_at, self.config.lease_ms));
+            let pool = self.pool_of(&job.task);
+            let run = Arc::new(RunHandle::new(job, pool, granted_at, self.config.lease_ms));
             if self.leases.add(Arc::clone(&run), granted_at) {
                 self.counters.claimed += 1;
                 runs.push(run);
@@ -283,16 +297,25 @@ impl Machine {
             return;
         }
         if self.phase == Phase::Running {
-            if self.levels.buffered == 0 {
-                self.last_call.1 = now;
+            for pool in Pool::ALL {
+                let jobs = runs.iter().filter(|run| run.pool() == pool).count();
+                if jobs > 0 {
+                    self.pools[pool].delivered(now, jobs);
+                }
             }
-            self.last_delivery_at = now;
-            self.levels.buffered += runs.len();
             self.commands.push(Command::Deliver(runs));
         } else {
             for run in runs {
                 self.settle(now, &run, Outcome::Release { interrupted: false }, None);
             }
+        }
+    }
+
+    fn pool_of(&self, task: &str) -> Pool {
+        if self.config.coroutines.contains(task) {
+            Pool::Coroutines
+        } else {
+            Pool::Functions
         }
     }
 

@@ -15,9 +15,11 @@ mod exchanges;
 mod leases;
 mod outage;
 mod pace;
+mod pool;
 mod settling;
 mod shutdown;
 mod upkeep;
+mod zombies;
 
 #[cfg(test)]
 mod endings;
@@ -35,11 +37,14 @@ use std::sync::Arc;
 use self::exchanges::Unstored;
 use self::leases::Leases;
 use self::outage::Outage;
-use self::pace::Pace;
+use self::pool::PoolState;
+pub(super) use self::pool::divide;
 use self::shutdown::Phase;
 use self::upkeep::{BUDGET, Upkeep};
-use super::handover::{Collected, Levels, Recall, Recalled, SleepHints};
+use self::zombies::Zombies;
+use super::handover::{Collected, Recall, Recalled, SleepHints};
 use super::notice::{Notice, NoticeKind};
+use super::pool::{PerPool, Pool};
 use super::run::RunHandle;
 use crate::error::{EngineError, Result};
 use crate::model::{ExchangeReply, ExchangeRequest, Lease, MaintainReply, TaskPolicy};
@@ -52,15 +57,17 @@ const GROUP_MS: i64 = 2;
 const STARTS_MS: i64 = 1_000;
 /// While all slots are busy, a changed store is asked for requests this often.
 const CONTROL_MS: i64 = 50;
-/// Delivered jobs go back to the store when nobody could take them for so long.
-const STALL_MS: i64 = 200;
 
 /// What does not change while a worker runs.
 #[derive(Debug)]
 pub(super) struct Config {
     pub(super) worker: String,
     pub(super) lease_ms: i64,
-    pub(super) concurrency: usize,
+    pub(super) concurrency: PerPool<usize>,
+    /// The tasks that run on the event loop.
+    pub(super) coroutines: HashSet<String>,
+    /// The tasks to ask the store for, for each pool; `None` means all.
+    pub(super) tasks: PerPool<Option<Arc<[String]>>>,
     pub(super) policies: HashMap<String, TaskPolicy>,
     pub(super) maintain_interval_ms: i64,
     /// How long running jobs may take to end when the worker has to stop by itself.
@@ -131,12 +138,11 @@ pub(super) struct Machine {
     /// How soon a start is reported: whoever pauses a queue waits until nothing of it is claimed and
     /// not started.
     starts_within_ms: i64,
-    pace: Pace,
-    levels: Levels,
+    pools: PerPool<PoolState>,
+    /// The pool that the last exchange asked for.
+    asked: Pool,
     upkeep: Upkeep,
     outage: Outage,
-    /// The store may have more jobs for this worker.
-    backlog: bool,
     /// The store has changed since the last exchange.
     changed: bool,
     last_exchange_at: i64,
@@ -145,13 +151,7 @@ pub(super) struct Machine {
     maintained_last: bool,
     /// Registrations since the last exchange that worked; `None` if none is wanted.
     register: Register,
-    /// When an executor last asked for work while some was there, and its count of calls then.
-    last_call: (u64, i64),
-    last_delivery_at: i64,
-    /// No executor has shown life since it had asked so often.
-    stalled: Option<u64>,
-    /// Slots whose thread is stuck in an abandoned run, with its name.
-    zombies: HashMap<usize, String>,
+    zombies: Zombies,
     unknown_tasks: HashSet<String>,
     undeclared_schedules: HashSet<String>,
     /// Why the worker stops, if not by request.
@@ -179,20 +179,16 @@ impl Machine {
             starts: Vec::new(),
             first_start_at: 0,
             starts_within_ms: STARTS_MS,
-            pace: Pace::default(),
-            levels: Levels::default(),
+            pools: PerPool::default(),
+            asked: Pool::default(),
             upkeep: Upkeep::new(config.maintain_interval_ms),
             outage: Outage::default(),
-            backlog: true,
             changed: false,
             last_exchange_at: i64::MIN / 2,
             fruitless: 0,
             maintained_last: false,
             register: Register::Known,
-            last_call: (0, 0),
-            last_delivery_at: 0,
-            stalled: None,
-            zombies: HashMap::new(),
+            zombies: Zombies::default(),
             unknown_tasks: HashSet::new(),
             undeclared_schedules: HashSet::new(),
             fatal: None,
@@ -214,7 +210,14 @@ impl Machine {
 
     /// Whether nothing but a change of the store can bring new jobs.
     pub(super) fn wants_changes(&self) -> bool {
-        !self.backlog
+        self.pools.iter().all(|pool| !pool.backlog)
+    }
+
+    /// The store may have jobs for any pool.
+    fn expect_jobs(&mut self) {
+        for pool in self.pools.iter_mut() {
+            pool.backlog = true;
+        }
     }
 
     /// Take in what has happened; returns what is to be done, in order.
@@ -227,7 +230,7 @@ impl Machine {
                 }
                 Event::Changed => {
                     self.changed = true;
-                    self.backlog = true;
+                    self.expect_jobs();
                 }
                 Event::Exchanged(request, result) => self.exchanged(now, request, result),
                 Event::Maintained(result) => self.maintained(now, result),
@@ -249,33 +252,31 @@ impl Machine {
         if self.phase.keeps_upkeep() {
             at = cmp::min(at, self.upkeep.at());
         }
+        if self.phase == Phase::Running {
+            at = cmp::min(at, self.zombies.at());
+        }
         if let Some(timeout) = self.leases.next_timeout() {
             at = cmp::min(at, timeout);
         }
-        if self.levels.buffered > 0 && self.stalled.is_none() {
-            at = cmp::min(at, self.gives_back_at());
-        }
-        at
+        let gives_back = self.pools.iter().filter_map(PoolState::gives_back_at).min();
+        cmp::min(at, gives_back.unwrap_or(i64::MAX))
     }
 
     /// What is to wake the dispatcher earlier.
     pub(super) fn sleep_hints(&self) -> SleepHints {
-        let low = self.low_water();
-        let hungry = self.backlog && self.phase == Phase::Running && self.levels.buffered > low;
         SleepHints {
             wake_at: self.wake_at(),
             group: GROUP.saturating_sub(self.unstored.len()).max(1),
             first: self.unstored.is_empty(),
-            low_water: hungry.then_some(low),
-            calls: self.stalled,
-            present: self.levels.present,
             quiet: self.outage.lasts(),
+            pools: PerPool::each(|pool| self.pools[pool].hints(self.phase == Phase::Running)),
         }
     }
 
     /// Do what is due: at most one call of the store.
     fn decide(&mut self, now: i64) {
         self.expel_overdue(now);
+        self.check_zombies(now);
         self.give_back_stalled(now);
         self.advance_phase(now);
         if matches!(self.phase, Phase::Unregistering | Phase::Ended) {
@@ -305,15 +306,16 @@ impl Machine {
     }
 
     fn take_in(&mut self, now: i64, collected: Collected) {
-        let busy = self.levels.running > 0 || self.levels.buffered > 0;
-        let times = collected
-            .finished
-            .iter()
-            .map(|ended| ended.ended_at - ended.started_at);
-        self.pace.observe(now, busy, times);
-        self.levels = collected.levels;
+        for pool in Pool::ALL {
+            let levels = collected.levels[pool];
+            let ended = collected.finished.iter();
+            let times = ended
+                .filter(|ended| ended.run.pool() == pool)
+                .map(|ended| ended.ended_at - ended.started_at);
+            self.pools[pool].observe(now, levels, times);
+        }
         for slot in &collected.returned {
-            self.zombies.remove(slot);
+            self.zombies.remove(*slot);
         }
         for start in collected.started {
             if self.leases.started(start) {
@@ -330,35 +332,14 @@ impl Machine {
             self.refuse(now, &run, refusal);
         }
         self.leases.refresh(now);
-        if self.levels.buffered == 0 || self.levels.calls != self.last_call.0 {
-            self.last_call = (self.levels.calls, now);
-        }
-        if self.stalled.is_some_and(|calls| calls != self.levels.calls) {
-            self.stalled = None;
-            self.backlog = true;
-        }
-    }
-
-    /// When delivered jobs that nobody takes go back, so that another worker can have them.
-    fn gives_back_at(&self) -> i64 {
-        let silent = self.last_call.1 + STALL_MS;
-        if self.pace.prefetch() == 0 {
-            cmp::min(silent, self.last_delivery_at + STALL_MS)
-        } else {
-            silent
-        }
     }
 
     fn give_back_stalled(&mut self, now: i64) {
-        if self.levels.buffered == 0 || self.stalled.is_some() || self.gives_back_at() > now {
-            return;
+        for pool in Pool::ALL {
+            if self.pools[pool].gives_back(now) {
+                self.commands.push(Command::Recall(Recall::Pool(pool)));
+            }
         }
-        if self.last_call.1 + STALL_MS <= now {
-            self.stalled = Some(self.levels.calls);
-        }
-        self.pace.forget();
-        self.levels.buffered = 0;
-        self.commands.push(Command::Recall(Recall::Unstarted));
     }
 
     fn maintained(&mut self, now: i64, result: Result<MaintainReply>) {
@@ -367,7 +348,7 @@ impl Machine {
             Err(error) => return self.failed(&error, |machine| machine.upkeep.failed(now)),
         };
         self.recovered(|machine| machine.upkeep.done(now, &reply));
-        self.backlog = true;
+        self.expect_jobs();
         self.report_schedules(reply.undeclared_schedules);
         for task in reply.unknown_tasks {
             if self.unknown_tasks.insert(task.clone()) {

@@ -28,8 +28,10 @@ fn template() -> impl Strategy<Value = Template> {
     let timeout_ms = prop_oneof![2 => Just(0_i64), 1 => 1..200_i64, 1 => Just(100_000_i64)];
     let expires_in_ms = prop::option::weighted(0.2, 0..50_i64);
     let queue = prop_oneof![Just("default"), Just("paused")];
-    (run_ms, timeout_ms, expires_in_ms, any::<bool>(), queue).prop_map(
-        |(run_ms, timeout_ms, expires_in_ms, fails, queue)| Template {
+    let flags = (any::<bool>(), any::<bool>());
+    (run_ms, timeout_ms, expires_in_ms, flags, queue).prop_map(
+        |(run_ms, timeout_ms, expires_in_ms, (fails, coroutine), queue)| Template {
+            coroutine,
             run_ms: run_ms.max(1),
             timeout_ms,
             expires_in_ms,
@@ -167,9 +169,10 @@ proptest! {
     #[test]
     fn every_lease_ends_exactly_once(
         slots in 1..6_usize,
+        places in 0..4_usize,
         actions in prop::collection::vec(action(), 1..40),
     ) {
-        let mut world = World::new(slots);
+        let mut world = World::with_loop(slots, places);
         for action in actions {
             apply(&mut world, action);
         }
@@ -186,11 +189,15 @@ proptest! {
     #[test]
     fn everything_is_done_when_nothing_is_in_the_way(
         slots in 1..6_usize,
-        batches in prop::collection::vec((1..200_usize, 1..30_i64, 0..100_i64), 1..8),
+        places in 1..6_usize,
+        batches in prop::collection::vec(
+            (1..200_usize, 1..30_i64, 0..100_i64, any::<bool>()),
+            1..8,
+        ),
     ) {
-        let mut world = World::new(slots);
-        for (count, run_ms, pause) in batches {
-            world.enqueue(count, &Template { run_ms, ..Template::default() });
+        let mut world = World::with_loop(slots, places);
+        for (count, run_ms, pause, coroutine) in batches {
+            world.enqueue(count, &Template { run_ms, coroutine, ..Template::default() });
             world.run_for(pause);
         }
         world.run_for(60_000);

@@ -1,8 +1,10 @@
 //! One test per rule of the machine.
 
 use super::super::notice::NoticeKind;
+use super::super::pool::Pool;
+use super::pool::STALL_MS;
 use super::simulation::{Fate, LEASE_MS, Template, World};
-use super::{GROUP, GROUP_MS, STALL_MS};
+use super::{GROUP, GROUP_MS};
 use crate::model::{Lease, Outcome};
 
 fn kinds(world: &World) -> Vec<&'static str> {
@@ -479,4 +481,60 @@ fn starts_are_reported_soon_while_somebody_may_wait_for_a_pause() {
             .iter()
             .any(|request| !request.starts.is_empty())
     );
+}
+
+#[test]
+fn a_full_event_loop_keeps_no_thread_from_its_work_and_the_other_way_round() {
+    for full in [true, false] {
+        let mut world = World::with_loop(2, 3);
+        let slow = Template {
+            run_ms: 60_000,
+            coroutine: full,
+            ..Template::default()
+        };
+        world.enqueue(50, &slow);
+        world.run_for(100);
+        let free = Template {
+            coroutine: !full,
+            ..Template::default()
+        };
+        world.enqueue(20, &free);
+        world.run_for(200);
+        let ended = fates(&world)
+            .iter()
+            .filter(|fate| ***fate == Fate::Settled("success"))
+            .count();
+        assert_eq!(ended, 20, "coroutines are the slow ones: {full}");
+        let pool = if full {
+            Pool::Coroutines
+        } else {
+            Pool::Functions
+        };
+        let levels = world.levels_of(pool);
+        assert_eq!((levels.running, levels.buffered), (levels.present, 0));
+    }
+}
+
+#[test]
+fn a_worker_without_coroutines_names_no_tasks() {
+    let mut world = World::new(2);
+    world.enqueue(10, &Template::default());
+    world.run_for(100);
+    assert!(world.requests.iter().all(|request| request.tasks.is_none()));
+}
+
+#[test]
+fn stuck_threads_and_stuck_coroutines_are_counted_apart() {
+    let mut world = World::with_loop(2, 2);
+    for coroutine in [true, false] {
+        let stuck = Template {
+            run_ms: 60_000,
+            timeout_ms: 100,
+            coroutine,
+            ..Template::default()
+        };
+        world.enqueue(1, &stuck);
+    }
+    world.run_for(5_000);
+    assert_eq!(kinds(&world), ["timeout", "timeout"]);
 }

@@ -66,6 +66,7 @@ impl Machine {
         for (slot, run) in &recalled.running {
             match recall {
                 Recall::TimedOut(_) => self.time_out(now, *slot, run),
+                Recall::Cancelled(_) => self.tell_of_cancellation(*slot, run),
                 Recall::Interrupted => {
                     let outcome = Outcome::Release { interrupted: true };
                     let started_at = self.started_at(run).or(Some(now));
@@ -104,6 +105,17 @@ impl Machine {
         }
     }
 
+    fn tell_of_cancellation(&mut self, slot: usize, run: &RunHandle) {
+        let job = run.job();
+        let id = job.lease.id;
+        let message = format!("job {id} ({}) is asked to stop", job.task);
+        let notice = Notice::of_job(NoticeKind::Cancelling, message, id, &job.task);
+        self.notify(Notice {
+            slot: Some(slot),
+            ..notice
+        });
+    }
+
     fn time_out(&mut self, now: i64, slot: usize, run: &RunHandle) {
         let job = run.job();
         let id = job.lease.id;
@@ -120,9 +132,8 @@ impl Machine {
             slot: Some(slot),
             ..notice
         });
-        self.zombies
-            .insert(slot, format!("{} (job {id})", job.task));
-        self.check_zombies(now);
+        let name = format!("{} (job {id})", job.task);
+        self.zombies.add(now, slot, run.pool(), name);
     }
 
     fn started_at(&self, run: &RunHandle) -> Option<i64> {

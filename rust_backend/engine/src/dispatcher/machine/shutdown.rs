@@ -5,6 +5,7 @@ use std::cmp;
 
 use super::super::handover::Recall;
 use super::super::notice::{Notice, NoticeKind};
+use super::super::pool::Pool;
 use super::{Command, Machine};
 use crate::error::{EngineError, Result};
 
@@ -70,12 +71,19 @@ impl Machine {
         }
     }
 
-    /// Drain when as many threads are stuck as the worker may run at a time.
+    /// Drain when as many runs are stuck as a pool may have at a time.
     pub(super) fn check_zombies(&mut self, now: i64) {
-        if self.zombies.len() < cmp::max(self.config.concurrency, 1) {
+        if self.zombies.at() > now || self.phase != Phase::Running {
             return;
         }
-        let mut names: Vec<_> = self.zombies.values().cloned().collect();
+        self.zombies.looked_at(now);
+        let full = Pool::ALL.into_iter().find_map(|pool| {
+            let names = self.zombies.names(now, pool);
+            (names.len() >= cmp::max(self.config.concurrency[pool], 1)).then_some(names)
+        });
+        let Some(mut names) = full else {
+            return;
+        };
         names.sort();
         let message = format!(
             "{} attempts ran past their timeout and do not end: {}; call \

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::super::handover::{Collected, Levels, Recall, Recalled};
 use super::super::notice::Notice;
+use super::super::pool::{PerPool, Pool};
 use super::super::run::{Finished, Report, RunHandle, Started};
 use super::pace::MOST_AHEAD;
-use super::{Command, Config, Event, Machine};
+use super::{Command, Config, Event, Machine, divide};
 use crate::error::{EngineError, Result};
 use crate::id::JobId;
 use crate::model::{
@@ -33,6 +34,14 @@ pub(super) struct Template {
     pub(super) expires_in_ms: Option<i64>,
     pub(super) fails: bool,
     pub(super) queue: &'static str,
+    /// It runs on the event loop.
+    pub(super) coroutine: bool,
+}
+
+impl Template {
+    fn task(&self) -> &'static str {
+        if self.coroutine { "coroutine" } else { "task" }
+    }
 }
 
 impl Default for Template {
@@ -44,6 +53,7 @@ impl Default for Template {
             expires_in_ms: None,
             fails: false,
             queue,
+            coroutine: false,
         }
     }
 }
@@ -85,23 +95,43 @@ pub(super) struct World {
     pub(super) closed: bool,
     /// Executors take nothing while set.
     pub(super) frozen: bool,
-    buffer: VecDeque<Arc<RunHandle>>,
+    buffers: PerPool<VecDeque<Arc<RunHandle>>>,
     slots: Vec<Option<Running>>,
+    pools: Vec<Pool>,
     retired: Vec<bool>,
     started: Vec<Started>,
     finished: Vec<Finished>,
     refused: Vec<(Arc<RunHandle>, super::super::run::Refusal)>,
     returned: Vec<usize>,
-    calls: u64,
+    calls: PerPool<u64>,
     next_token: i64,
 }
 
 impl World {
+    /// A worker with so many threads.
     pub(super) fn new(slots: usize) -> Self {
+        Self::with_loop(slots, 0)
+    }
+
+    /// A worker with so many threads and so many places on an event loop.
+    pub(super) fn with_loop(threads: usize, places: usize) -> Self {
+        let known = ["task", "coroutine"].map(str::to_owned);
+        let coroutines = known[1..].iter().filter(|_| places > 0).cloned().collect();
+        let pools = [(Pool::Functions, threads), (Pool::Coroutines, places)];
+        let pools: Vec<_> = pools
+            .into_iter()
+            .flat_map(|(pool, count)| std::iter::repeat_n(pool, count))
+            .collect();
+        let slots = pools.len();
         let machine = Machine::new(Config {
             worker: "worker".to_owned(),
             lease_ms: LEASE_MS,
-            concurrency: slots,
+            concurrency: PerPool::each(|pool| match pool {
+                Pool::Functions => threads,
+                Pool::Coroutines => places,
+            }),
+            tasks: divide(&known, &coroutines),
+            coroutines,
             policies: HashMap::new(),
             maintain_interval_ms: 1_000,
             drain_ms: 500,
@@ -129,14 +159,15 @@ impl World {
             forgotten: false,
             closed: false,
             frozen: false,
-            buffer: VecDeque::new(),
+            buffers: PerPool::default(),
             slots: (0..slots).map(|_| None).collect(),
+            pools,
             retired: vec![false; slots],
             started: Vec::new(),
             finished: Vec::new(),
             refused: Vec::new(),
             returned: Vec::new(),
-            calls: 0,
+            calls: PerPool::default(),
             next_token: 0,
         }
     }
@@ -204,30 +235,33 @@ impl World {
     }
 
     fn collect(&mut self) -> Collected {
-        let levels = self.levels();
         Collected {
             started: std::mem::take(&mut self.started),
             finished: std::mem::take(&mut self.finished),
             refused: std::mem::take(&mut self.refused),
             returned: std::mem::take(&mut self.returned),
-            levels,
+            levels: PerPool::each(|pool| self.levels_of(pool)),
         }
     }
 
+    /// How full the pool of threads is.
     pub(super) fn levels(&self) -> Levels {
-        let in_service = |index: &usize| !self.retired[*index];
+        self.levels_of(Pool::Functions)
+    }
+
+    pub(super) fn levels_of(&self, pool: Pool) -> Levels {
+        let in_service = |index: &usize| self.pools[*index] == pool && !self.retired[*index];
         let present = (0..self.slots.len()).filter(in_service).count();
         let running = (0..self.slots.len())
             .filter(in_service)
             .filter(|slot| self.slots[*slot].is_some())
             .count();
-        let buffered = self.buffer.len();
         Levels {
-            buffered,
+            buffered: self.buffers[pool].len(),
             present,
             running,
             parked: 0,
-            calls: self.calls,
+            calls: self.calls[pool],
             taken: 0,
         }
     }
@@ -275,8 +309,9 @@ impl World {
     }
 
     fn start(&mut self, slot: usize) -> bool {
-        self.calls += 1;
-        while let Some(run) = self.buffer.pop_front() {
+        let pool = self.pools[slot];
+        self.calls[pool] += 1;
+        while let Some(run) = self.buffers[pool].pop_front() {
             if let Some(refusal) = run.refusal(self.now) {
                 self.refused.push((run, refusal));
                 continue;
@@ -351,7 +386,9 @@ impl World {
             Command::Deliver(runs) => {
                 assert!(!self.closed, "delivered after the stop");
                 self.delivered += runs.len();
-                self.buffer.extend(runs);
+                for run in runs {
+                    self.buffers[run.pool()].push_back(run);
+                }
             }
             Command::Close { .. } => self.closed = true,
             Command::Notify(notice) => self.note(notice),
@@ -403,8 +440,9 @@ impl World {
                 None => lost.push(*lease),
             }
         }
-        self.check_want(request.want);
-        let jobs = (0..request.want).map_while(|_| self.claim()).collect();
+        self.check_want(request);
+        let tasks = request.tasks.as_deref();
+        let jobs = (0..request.want).map_while(|_| self.claim(tasks)).collect();
         let cancel_requests = self.cancel.clone();
         let paused = self.paused.clone();
         Ok(ExchangeReply {
@@ -435,8 +473,19 @@ impl World {
     }
 
     /// A worker holds no more than its free slots and a bounded buffer can use.
-    fn check_want(&self, want: usize) {
-        let levels = self.levels();
+    fn check_want(&self, request: &ExchangeRequest) {
+        let names = |name: &str| {
+            request
+                .tasks
+                .as_ref()
+                .is_some_and(|tasks| tasks.contains(&name.to_owned()))
+        };
+        let pool = if names("coroutine") {
+            Pool::Coroutines
+        } else {
+            Pool::Functions
+        };
+        let (want, levels) = (request.want, self.levels_of(pool));
         let free = levels.present - levels.running;
         assert!(
             want + levels.buffered <= free + MOST_AHEAD || want == 0,
@@ -444,9 +493,11 @@ impl World {
         );
     }
 
-    fn claim(&mut self) -> Option<ClaimedJob> {
-        let open =
-            |(_, template): &(JobId, Template)| !self.paused.contains(&template.queue.into());
+    fn claim(&mut self, tasks: Option<&[String]>) -> Option<ClaimedJob> {
+        let open = |(_, template): &(JobId, Template)| {
+            !self.paused.contains(&template.queue.into())
+                && tasks.is_none_or(|tasks| tasks.iter().any(|task| task == template.task()))
+        };
         let (id, template) = self.ready.remove(self.ready.iter().position(open)?)?;
         self.next_token += 1;
         let lease = Lease {
@@ -457,7 +508,7 @@ impl World {
         self.fates.insert((id, lease.token), Vec::new());
         Some(ClaimedJob {
             lease,
-            task: "task".to_owned(),
+            task: template.task().to_owned(),
             queue: template.queue.to_owned(),
             payload: Arc::from(&b""[..]),
             serializer: "msgpack".to_owned(),
@@ -476,13 +527,17 @@ impl World {
     fn recall(&mut self, recall: &Recall) -> Recalled {
         let chosen = |run: &RunHandle| match recall {
             Recall::Unstarted => true,
+            Recall::Pool(pool) => run.pool() == *pool,
             Recall::Queues(queues) => queues.contains(&run.job().queue),
             Recall::Cancelled(leases) | Recall::Lost(leases) => leases.contains(&run.lease()),
             Recall::TimedOut(_) | Recall::Interrupted => false,
         };
-        let (unstarted, kept): (Vec<_>, Vec<_>) =
-            self.buffer.drain(..).partition(|run| chosen(run));
-        self.buffer = kept.into();
+        let mut unstarted = Vec::new();
+        for buffer in self.buffers.iter_mut() {
+            let (taken, kept): (Vec<_>, Vec<_>) = buffer.drain(..).partition(|run| chosen(run));
+            *buffer = kept.into();
+            unstarted.extend(taken);
+        }
         let mut running = Vec::new();
         for (slot, active) in self.slots.iter().enumerate() {
             let Some(Running { run, .. }) = active else {
