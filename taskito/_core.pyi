@@ -284,7 +284,7 @@ class Dispatcher:
         maintain_interval_ms: int = 1_000,
         owns_process: bool = False,
         drain_ms: int = 30_000,
-        coroutines: Sequence[str] = (),
+        coroutines: Sequence[str] = ...,
         coroutine_concurrency: int = 0,
     ) -> Dispatcher: ...
     def start(self) -> None:
