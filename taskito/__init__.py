@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from taskito.app.inspection import JobPage
     from taskito.app.locking import Lock
     from taskito.app.test_mode import Recorded
+    from taskito.batch import Batch
     from taskito.context import current_job
     from taskito.middleware import Middleware
     from taskito.result import JobResult
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackendError",
+    "Batch",
     "CapabilityError",
     "ConfigurationError",
     "DatabaseCorruptError",
@@ -119,6 +121,7 @@ __all__ = [
 
 # Loaded on first use, so that importing a part (an exception, a plugin's marker) stays cheap.
 _LAZY = {
+    "Batch": "taskito.batch",
     "JobPage": "taskito.app.inspection",
     "Lock": "taskito.app.locking",
     "Recorded": "taskito.app.test_mode",

@@ -23,6 +23,7 @@ from typing import (
 )
 
 from taskito import config
+from taskito.batch import Batch, call_with_one, check_batch, item_of
 from taskito.canvas.signature import Signature, Submitter
 from taskito.exceptions import ConfigurationError, TaskNotRegisteredError
 from taskito.result import JobResult
@@ -35,6 +36,7 @@ __all__ = [
     "Task",
     "TaskKeywords",
     "TaskOptions",
+    "UnbatchedKeywords",
     "default_task_name",
 ]
 
@@ -50,8 +52,8 @@ UniqueUntil: TypeAlias = Literal["until_start", "until_finish"]
 """How long a job may hold its unique key."""
 
 
-class TaskKeywords(TypedDict, total=False):
-    """The options of a task as keywords, all but ``bind``; ``TaskOptions`` says what each means."""
+class UnbatchedKeywords(TypedDict, total=False):
+    """The options of a task as keywords, all but ``batch`` and ``bind``."""
 
     max_retries: int | None
     retry_backoff: float
@@ -73,6 +75,12 @@ class TaskKeywords(TypedDict, total=False):
     idempotent: bool
     result_ttl: float | None
     serializer: str | Serializer | None
+
+
+class TaskKeywords(UnbatchedKeywords, total=False):
+    """The options of a task as keywords, all but ``bind``; ``TaskOptions`` says what each means."""
+
+    batch: Batch | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +113,7 @@ class TaskOptions:
         idempotent: Two calls with the same arguments are one job while it is pending or running.
         result_ttl: How long a finished job is kept; None means the queue's default.
         serializer: Encodes arguments and results; None means the queue's.
+        batch: The function gets many jobs in one call.
         bind: The function's first parameter is ``current_job``.
     """
 
@@ -128,6 +137,7 @@ class TaskOptions:
     idempotent: bool = False
     result_ttl: float | None = None
     serializer: str | Serializer | None = None
+    batch: Batch | None = None
     bind: bool = False
 
     @classmethod
@@ -149,7 +159,13 @@ class TaskOptions:
             name: value if value is None and name in _MAY_BE_NONE else _CHECKS[name](name, value)
             for name, value in given.items()
         }
-        return cls(**options)
+        checked = cls(**options)
+        if checked.batch is not None and checked.bind:
+            raise ConfigurationError(
+                "bind: a task with batch= cannot have it, since no job is the current one in a "
+                "call for many of them"
+            )
+        return checked
 
 
 def _unchecked(_field: str, value: Any) -> Any:
@@ -157,6 +173,7 @@ def _unchecked(_field: str, value: Any) -> Any:
 
 
 _MAY_BE_NONE = {
+    "batch",
     "concurrency_key",
     "dont_retry_on",
     "expires",
@@ -194,6 +211,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "idempotent": config.check_boolean,
     "result_ttl": config.check_seconds,
     "serializer": _unchecked,
+    "batch": check_batch,
     "bind": config.check_boolean,
 }
 
@@ -253,11 +271,16 @@ class Task(Generic[P, R]):
 
     @property
     def is_async(self) -> bool:
-        """Whether calling it makes a coroutine, so that it runs on a worker's event loop."""
+        """Whether calling it makes a coroutine."""
         function = self.function
         return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - of an object, not of its class
         )
+
+    @property
+    def needs_event_loop(self) -> bool:
+        """Whether a worker runs it on its event loop: a coroutine, or jobs that come in batches."""
+        return self.is_async or self.options.batch is not None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function directly, without the queue.
@@ -271,6 +294,9 @@ class Task(Generic[P, R]):
                 f"task {self.name!r} is remote: its code lives in another service; "
                 f"enqueue it with .delay(...)"
             )
+        if self.options.batch is not None:
+            item = item_of(self.name, args, kwargs)
+            return call_with_one(self.name, function, item)  # type: ignore[no-any-return]
         if self.options.bind:
             from taskito.context import current_job
 

@@ -22,6 +22,7 @@ from taskito import config
 from taskito.app.asynchronous import Asynchronous
 from taskito.app.enqueueing import Defaults
 from taskito.backends.base import Backend, BackendOptions, Clock
+from taskito.batch import Batch
 from taskito.codec import Codec
 from taskito.connection import check_clock, connect
 from taskito.exceptions import ConfigurationError
@@ -34,6 +35,7 @@ from taskito.task import (
     Task,
     TaskKeywords,
     TaskOptions,
+    UnbatchedKeywords,
     UniqueUntil,
     default_task_name,
 )
@@ -42,6 +44,7 @@ __all__ = ["Queue"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Item = TypeVar("Item")
 Hook = TypeVar("Hook", bound=Callable[..., object])
 
 _DURABILITIES = ("full", "normal", "off")
@@ -66,6 +69,31 @@ class BoundTaskDecorator(Protocol):
     ) -> AsyncTask[P, R]: ...
     @overload
     def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
+
+
+class BatchTaskDecorator(Protocol):
+    """The same with ``batch=``: callers give one item, the function gets a list of them."""
+
+    @overload
+    def __call__(
+        self, function: Callable[[list[Item]], Coroutine[Any, Any, None]], /
+    ) -> AsyncTask[[Item], None]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[list[Item]], Coroutine[Any, Any, list[R | BaseException]]], /
+    ) -> AsyncTask[[Item], R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[list[Item]], Coroutine[Any, Any, list[R]]], /
+    ) -> AsyncTask[[Item], R]: ...
+    @overload
+    def __call__(self, function: Callable[[list[Item]], None], /) -> Task[[Item], None]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[list[Item]], list[R | BaseException]], /
+    ) -> Task[[Item], R]: ...
+    @overload
+    def __call__(self, function: Callable[[list[Item]], list[R]], /) -> Task[[Item], R]: ...
 
 
 class Queue(Asynchronous):
@@ -197,6 +225,14 @@ class Queue(Asynchronous):
     @overload
     def task(
         self,
+        name: str | None = None,
+        *,
+        batch: Batch,
+        **options: Unpack[UnbatchedKeywords],
+    ) -> BatchTaskDecorator: ...
+    @overload
+    def task(
+        self,
         name: str | None = ...,
         max_retries: int | None = ...,
         retry_backoff: float = ...,
@@ -219,6 +255,7 @@ class Queue(Asynchronous):
         idempotent: bool = ...,
         result_ttl: float | None = ...,
         serializer: str | Serializer | None = ...,
+        batch: None = ...,
         bind: Literal[False] = ...,
     ) -> TaskDecorator: ...
     def task(  # noqa: PLR0917 - the order is part of the public API
@@ -245,6 +282,7 @@ class Queue(Asynchronous):
         idempotent: bool = False,
         result_ttl: float | None = None,
         serializer: str | Serializer | None = None,
+        batch: Batch | None = None,
         bind: bool = False,
     ) -> Any:
         """Register a function as a task; a decorator, with or without arguments.
@@ -287,6 +325,7 @@ class Queue(Asynchronous):
                 texts may not be.
             result_ttl: How long a finished job is kept; None: the queue's default.
             serializer: Encodes arguments and results; None: the queue's. It must be accepted.
+            batch: Call the function with a list of many jobs' arguments; see ``Batch``.
             bind: Call the function with ``current_job`` as its first argument.
 
         Returns:
@@ -321,6 +360,7 @@ class Queue(Asynchronous):
             "idempotent": idempotent,
             "result_ttl": result_ttl,
             "serializer": serializer,
+            "batch": batch,
             "bind": bind,
         }
         options = TaskOptions.checked(given)

@@ -13,6 +13,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from taskito.backends.params import ErrorKind, JobInput
+from taskito.batch import Batch, call_with_one, item_of
 from taskito.canvas.shape import first_argument
 from taskito.config import to_milliseconds
 from taskito.context import JobContext, JobRun, ProgressSink, activate, current_job
@@ -33,6 +34,7 @@ from taskito.plugins.serializers import get_serializer
 from taskito.serializers.base import Serializer
 from taskito.serializers.context import PayloadContext, PayloadKind
 from taskito.task import Task
+from taskito.worker.batching import Batcher
 from taskito.worker.config import WorkerConfig
 from taskito.worker.event_loop import ThreadLoop
 from taskito.worker.progress import flush
@@ -92,6 +94,7 @@ class _Plan:
     bind: bool
     serializer: Serializer
     soft_timeout: float | None
+    batch: Batch | None
     retry_on: tuple[type[BaseException] | str, ...] | None
     dont_retry_on: tuple[type[BaseException] | str, ...] | None
 
@@ -118,6 +121,9 @@ class _Attempt:
             item.before(self.job, self.args, self.kwargs)
 
     def call(self) -> Any:
+        if self.plan.batch is not None:
+            item = item_of(self.plan.name, self.args, self.kwargs)
+            return call_with_one(self.plan.name, self.plan.function, item)
         args = (current_job, *self.args) if self.plan.bind else self.args
         try:
             return self.plan.function(*args, **self.kwargs)
@@ -176,6 +182,7 @@ class Runner:
         self._worker = worker
         self._outcomes = outcomes
         self._soft_timeouts = SoftTimeouts()
+        self._batchers: dict[str, Batcher] = {}
 
     def run(self, run: ClaimedRun, loop: ThreadLoop) -> Outcome:
         """Run one attempt; whatever its task does, it comes to an outcome.
@@ -273,12 +280,29 @@ class Runner:
         return result
 
     async def _await(self, attempt: _Attempt) -> Any:
+        if attempt.plan.batch is not None:
+            item = item_of(attempt.plan.name, attempt.args, attempt.kwargs)
+            return await self._batcher(attempt.plan, attempt.plan.batch).add(item)
         result = attempt.call()
         if not isinstance(result, CoroutineType):
             return await result if inspect.isawaitable(result) else result
         if attempt.plan.soft_timeout is not None:
             result = with_soft_timeout(attempt.plan.soft_timeout, result)
         return await result
+
+    def _batcher(self, plan: _Plan, batch: Batch) -> Batcher:
+        """Return what collects the task's jobs; called on the one event loop only."""
+        batcher = self._batchers.get(plan.name)
+        if batcher is None:
+            batcher = self._batchers[plan.name] = Batcher(
+                plan.name,
+                plan.function,
+                batch,
+                most=self._config.async_concurrency,
+                soft_timeout=plan.soft_timeout,
+                soft_timeouts=self._soft_timeouts,
+            )
+        return batcher
 
     def _conclude(self, attempt: _Attempt, result: Any, error: BaseException | None) -> Outcome:
         """Turn what came of the call into an outcome, and let middleware see it."""
@@ -406,6 +430,7 @@ def _plan(task: Task[..., Any], function: Callable[..., Any], config: WorkerConf
         bind=options.bind,
         serializer=serializer,
         soft_timeout=options.soft_timeout,
+        batch=options.batch,
         retry_on=options.retry_on,
         dont_retry_on=options.dont_retry_on,
     )

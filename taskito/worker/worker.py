@@ -92,7 +92,7 @@ class Worker:
             worker=self.id,
             middleware=middleware,
         )
-        coroutines = [name for name, task in self._known.items() if task.is_async]
+        coroutines = [name for name, task in self._known.items() if task.needs_event_loop]
         places = config.async_concurrency if coroutines else 0
         self._has_loop = bool(coroutines)
         self._dispatcher = _core.Dispatcher(

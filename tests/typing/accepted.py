@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, assert_type
 
-from taskito import JobResult, Queue, Task, current_job
+from taskito import Batch, JobResult, Queue, Task, current_job
 from taskito.context import CurrentJob
 
 queue = Queue(db_path="tasks.db")
@@ -37,6 +37,20 @@ def bound(job: CurrentJob, number: int) -> float:
     return number / 2
 
 
+@queue.task(batch=Batch(size=10), max_retries=1)
+def index(documents: list[str]) -> list[int | BaseException]:
+    return [len(document) for document in documents]
+
+
+@queue.task(batch=Batch())
+def lengths(documents: list[str]) -> list[int]:
+    return [len(document) for document in documents]
+
+
+@queue.task("fetch_all", batch=Batch(wait=0.1))
+async def fetch_all(urls: list[str]) -> None: ...
+
+
 remote = queue.remote_task("elsewhere.work", queue="other", priority=5)
 
 assert_type(add(1, b=2), int)
@@ -48,6 +62,10 @@ assert_type(plain.delay(text="x"), JobResult[list[str]])
 assert_type(plain("x"), list[str])
 assert_type(fetch.delay("x", retries=1), JobResult[bytes])
 assert_type(plain_fetch.delay("x").result(), bytes)
+assert_type(index.delay("one"), JobResult[int])
+assert_type(index("one"), int)
+assert_type(lengths.delay("one").result(), int)
+assert_type(fetch_all.delay("one"), JobResult[None])
 assert_type(bound.delay(1), JobResult[float])
 assert_type(remote.delay(1, "x", anything=None), JobResult[Any])
 assert_type(queue.enqueue("x", depends_on=[add.delay(1), "id"]), JobResult[Any])

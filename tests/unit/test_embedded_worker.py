@@ -31,10 +31,11 @@ def test_it_works_during_the_block(queue):
 
 def test_an_event_loop_goes_on_meanwhile(queue):
     """Started, running and draining, the worker never holds the loop for long."""
-    release = threading.Event()
+    started, release = threading.Event(), threading.Event()
 
     @queue.task()
     def wait() -> bool:
+        started.set()
         return release.wait(20)
 
     async def main():
@@ -51,7 +52,8 @@ def test_an_event_loop_goes_on_meanwhile(queue):
         watching = asyncio.create_task(watch())
         async with queue.worker():
             job = await wait.adelay()
-            while (await queue.astats())["running"] == 0:  # noqa: ASYNC110 - of another thread
+            while not started.is_set():  # noqa: ASYNC110 - set by another thread
+                await queue.astats()
                 await asyncio.sleep(0.01)
             asyncio.get_running_loop().call_later(0.3, release.set)
         assert await job
