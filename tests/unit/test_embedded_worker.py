@@ -52,7 +52,7 @@ def test_an_event_loop_goes_on_meanwhile(queue):
         watching = asyncio.create_task(watch())
         async with queue.worker():
             job = await wait.adelay()
-            while not started.is_set():  # noqa: ASYNC110 - set by another thread
+            while not started.is_set():
                 await queue.astats()
                 await asyncio.sleep(0.01)
             asyncio.get_running_loop().call_later(0.3, release.set)
