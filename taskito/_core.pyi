@@ -138,7 +138,8 @@ class Failure:
 
     Args:
         error: The stored error.
-        kind: "failure" or "rejected".
+        kind: "failure", "timeout", "rejected", or "crash", which uses no attempt and runs again at
+            once, as long as the store does not say that there were too many.
         retry: Whether another attempt may follow; the dispatcher also looks at what is left.
         delay_ms: The delay that the task asked for; None follows its policy.
     """
@@ -211,6 +212,11 @@ class Slot:
 
         Blocks without the interpreter while there is nothing to run. None means: end this thread.
         """
+    def report(self, outcome: Success | Failure | Snoozed | Aborted | None) -> None:
+        """Report how the last run ended without taking another one.
+
+        Until the call of ``next`` that follows this executor counts as out of service.
+        """
 
 @final
 class Notice:
@@ -246,6 +252,7 @@ class Dispatcher:
         maintain_interval_ms: Longest time between two steps of upkeep.
         owns_process: End the process 2 s after the drain time if threads do not let it end.
         drain_ms: The drain time of a worker that stops by itself.
+        kills_overdue: The executors kill a run whose time is over, so that none gets stuck in it.
     """
 
     def __new__(
@@ -256,6 +263,7 @@ class Dispatcher:
         maintain_interval_ms: int = 1_000,
         owns_process: bool = False,
         drain_ms: int = 30_000,
+        kills_overdue: bool = False,
     ) -> Dispatcher: ...
     def start(self) -> None:
         """Register the worker and begin. Raises what the store raises."""

@@ -32,6 +32,7 @@ impl Dispatcher {
         maintain_interval_ms = 1_000,
         owns_process = false,
         drain_ms = 30_000,
+        kills_overdue = false,
     ))]
     fn new(
         store: &Bound<'_, PyAny>,
@@ -40,11 +41,13 @@ impl Dispatcher {
         maintain_interval_ms: i64,
         owns_process: bool,
         drain_ms: i64,
+        kills_overdue: bool,
     ) -> PyResult<Self> {
         let options = DispatcherOptions {
             maintain_interval_ms,
             owns_process,
             drain_ms,
+            kills_overdue,
         };
         let dispatcher = EngineDispatcher::new(
             reach(store)?,

@@ -50,8 +50,11 @@ impl Failure {
         let kind = match kind {
             "failure" => ErrorKind::Failure,
             "rejected" => ErrorKind::Rejected,
+            "timeout" => ErrorKind::Timeout,
+            "crash" => ErrorKind::Crash,
             other => {
-                let message = format!("kind: '{other}' must be 'failure' or 'rejected'");
+                let message =
+                    format!("kind: '{other}' must be 'failure', 'timeout', 'rejected' or 'crash'");
                 return Err(errors::configuration(error.py(), message));
             }
         };

@@ -46,4 +46,13 @@ impl Slot {
             }
         }
     }
+
+    /// Report how the last run ended without taking another one.
+    ///
+    /// Until the call of ``next`` that follows this executor counts as out of service.
+    #[pyo3(signature = (outcome))]
+    fn report(&mut self, outcome: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        self.slot.report(outcome.map(report::read).transpose()?);
+        Ok(())
+    }
 }

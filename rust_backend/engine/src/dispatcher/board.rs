@@ -48,7 +48,7 @@ pub(super) struct Active {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
-    /// Its thread has not asked for work yet.
+    /// Its thread has not asked for work yet, or not since it paused.
     Expected,
     Present,
     /// Abandoned with the run that it cannot end; another slot replaces it.
@@ -104,6 +104,14 @@ impl State {
         if self.slots[index].presence == Presence::Expected {
             self.slots[index].presence = Presence::Present;
             self.present += 1;
+        }
+    }
+
+    /// The slot is out of service until its thread asks for work.
+    pub(super) fn pause(&mut self, index: usize) {
+        if self.slots[index].presence == Presence::Present {
+            self.slots[index].presence = Presence::Expected;
+            self.present -= 1;
         }
     }
 

@@ -44,6 +44,23 @@ fn a_worker_with_as_many_stuck_threads_as_slots_drains_and_names_them() {
 }
 
 #[test]
+fn where_overdue_runs_are_killed_no_thread_is_stuck_and_their_end_is_no_news() {
+    let mut world = World::killing(3);
+    world.enqueue(
+        3,
+        &Template {
+            run_ms: 120,
+            timeout_ms: 100,
+            ..Template::default()
+        },
+    );
+    world.run_for(2_000);
+    assert_eq!(kinds(&world), ["timeout"; 3]);
+    assert!(!world.notices[0].message.contains("stuck"));
+    assert!(!world.unregistered);
+}
+
+#[test]
 fn a_stuck_thread_that_comes_back_does_not_count_any_more() {
     let mut world = World::new(2);
     world.enqueue(

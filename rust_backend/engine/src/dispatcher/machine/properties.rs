@@ -35,6 +35,7 @@ fn template() -> impl Strategy<Value = Template> {
             expires_in_ms,
             fails,
             queue,
+            ..Template::default()
         },
     )
 }

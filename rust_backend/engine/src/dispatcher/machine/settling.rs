@@ -24,6 +24,9 @@ impl Machine {
         } = finished;
         let held = self.leases.get(run.lease());
         if held.is_none_or(|held| held.stage == Stage::Ended) {
+            if report.is_none() && self.config.kills_overdue {
+                return; // It was killed because it was over: there is nothing to drop.
+            }
             self.counters.stale += 1;
             let id = run.lease().id;
             let message =
@@ -111,8 +114,13 @@ impl Machine {
         let error = stored_error::timeout(job.timeout_ms);
         let outcome = self.failure(job, error, ErrorKind::Timeout, true, None);
         self.settle(now, run, outcome, started_at);
+        let follows = if self.config.kills_overdue {
+            "is killed".to_owned()
+        } else {
+            format!("was abandoned; slot {slot} is stuck in it")
+        };
         let message = format!(
-            "job {id} ({}) ran longer than {} ms and was abandoned; slot {slot} is stuck in it",
+            "job {id} ({}) ran longer than {} ms and {follows}",
             job.task, job.timeout_ms
         );
         let notice = Notice::of_job(NoticeKind::Timeout, message, id, &job.task);
@@ -120,6 +128,9 @@ impl Machine {
             slot: Some(slot),
             ..notice
         });
+        if self.config.kills_overdue {
+            return;
+        }
         self.zombies
             .insert(slot, format!("{} (job {id})", job.task));
         self.check_zombies(now);
@@ -154,6 +165,9 @@ impl Machine {
     }
 
     /// Retry while attempts are left and repetition can help, otherwise bury.
+    ///
+    /// A crash uses no attempt and is run again at once. The store counts it, and buries the job
+    /// when there were too many.
     fn failure(
         &mut self,
         job: &ClaimedJob,
@@ -162,6 +176,14 @@ impl Machine {
         retry: bool,
         delay_ms: Option<i64>,
     ) -> Outcome {
+        if kind == ErrorKind::Crash {
+            let delay_ms = 0;
+            return Outcome::Retry {
+                error,
+                kind,
+                delay_ms,
+            };
+        }
         if !retry || kind == ErrorKind::Rejected || job.attempt >= job.max_retries {
             return Outcome::Dead { error, kind };
         }

@@ -32,6 +32,9 @@ pub(super) struct Template {
     pub(super) timeout_ms: i64,
     pub(super) expires_in_ms: Option<i64>,
     pub(super) fails: bool,
+    /// Its executor's process dies in it.
+    pub(super) crashes: bool,
+    pub(super) max_retries: i64,
     pub(super) queue: &'static str,
 }
 
@@ -43,6 +46,8 @@ impl Default for Template {
             timeout_ms: 0,
             expires_in_ms: None,
             fails: false,
+            crashes: false,
+            max_retries: 1,
             queue,
         }
     }
@@ -85,6 +90,7 @@ pub(super) struct World {
     pub(super) closed: bool,
     /// Executors take nothing while set.
     pub(super) frozen: bool,
+    kills_overdue: bool,
     buffer: VecDeque<Arc<RunHandle>>,
     slots: Vec<Option<Running>>,
     retired: Vec<bool>,
@@ -98,6 +104,15 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(slots: usize) -> Self {
+        Self::with(slots, false)
+    }
+
+    /// One whose executors kill a run that is over, and say nothing about it.
+    pub(super) fn killing(slots: usize) -> Self {
+        Self::with(slots, true)
+    }
+
+    fn with(slots: usize, kills_overdue: bool) -> Self {
         let machine = Machine::new(Config {
             worker: "worker".to_owned(),
             lease_ms: LEASE_MS,
@@ -105,6 +120,7 @@ impl World {
             policies: HashMap::new(),
             maintain_interval_ms: 1_000,
             drain_ms: 500,
+            kills_overdue,
             seed: 1,
         });
         Self {
@@ -129,6 +145,7 @@ impl World {
             forgotten: false,
             closed: false,
             frozen: false,
+            kills_overdue,
             buffer: VecDeque::new(),
             slots: (0..slots).map(|_| None).collect(),
             retired: vec![false; slots],
@@ -248,7 +265,8 @@ impl World {
                 }) = self.slots[slot].take()
                 {
                     happened = true;
-                    let report = Some(self.report(run.lease().id));
+                    let killed = self.kills_overdue && run.abandoned();
+                    let report = (!killed).then(|| self.report(run.lease().id));
                     let ended_at = self.now;
                     if !run.abandoned() {
                         self.reported.insert(run.lease());
@@ -299,8 +317,13 @@ impl World {
     }
 
     fn report(&self, id: JobId) -> Report {
-        if self.templates[&id].fails {
-            let kind = crate::model::ErrorKind::Failure;
+        let template = &self.templates[&id];
+        if template.fails || template.crashes {
+            let kind = if template.crashes {
+                crate::model::ErrorKind::Crash
+            } else {
+                crate::model::ErrorKind::Failure
+            };
             return Report::Failure {
                 error: Arc::from(&b"e"[..]),
                 kind,
@@ -464,7 +487,7 @@ impl World {
             metadata: None,
             priority: 0,
             attempt: 0,
-            max_retries: 1,
+            max_retries: template.max_retries,
             timeout_ms: template.timeout_ms,
             expires_in_ms: template.expires_in_ms,
             fire: None,
