@@ -5,7 +5,7 @@ and ``taskito.worker`` import it.
 """
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, final
 
 from taskito.backends import params
@@ -207,9 +207,14 @@ class Run:
 class Slot:
     """The place of one executor thread. Not shared between threads."""
 
-    def next(self, outcome: Success | Failure | Snoozed | Aborted | None) -> Run | None:
+    def next(
+        self,
+        outcome: Success | Failure | Snoozed | Aborted | None,
+        idle: Callable[[], object] | None = None,
+    ) -> Run | None:
         """Report how the last run ended (None at first) and take the next one.
 
+        ``idle`` is called about ten times a second while there is nothing to run.
         Blocks without the interpreter while there is nothing to run. None means: end this thread.
         """
     def report(self, outcome: Success | Failure | Snoozed | Aborted | None) -> None:

@@ -66,6 +66,9 @@ class Asynchronous(Workflows, Periodic, Inspection, Control, Queues, Locking, Te
         pool: str = "thread",
         concurrency: int | None = None,
         drain_timeout: float | None = None,
+        max_tasks_per_child: int | None = None,
+        max_memory_per_child: int | str | None = None,
+        preload: bool = False,
     ) -> None:
         """Run a worker until ``shutdown`` is called or this coroutine is cancelled.
 
@@ -77,6 +80,9 @@ class Asynchronous(Workflows, Periodic, Inspection, Control, Queues, Locking, Te
             pool: As in ``run_worker``.
             concurrency: As in ``run_worker``.
             drain_timeout: As in ``run_worker``.
+            max_tasks_per_child: As in ``run_worker``.
+            max_memory_per_child: As in ``run_worker``.
+            preload: As in ``run_worker``.
 
         Raises:
             WorkerError: The worker had to stop; the message says why.
@@ -89,6 +95,9 @@ class Asynchronous(Workflows, Periodic, Inspection, Control, Queues, Locking, Te
             pool=pool,
             concurrency=concurrency,
             drain_timeout=drain_timeout,
+            max_tasks_per_child=max_tasks_per_child,
+            max_memory_per_child=max_memory_per_child,
+            preload=preload,
         )
         loop = asyncio.get_running_loop()
         ended: Future[None] = loop.create_future()

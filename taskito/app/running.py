@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from taskito import config
 from taskito.backends.params import NewSchedule
 from taskito.connection import Connection
+from taskito.exceptions import ConfigurationError
 from taskito.middleware import FunctionHooks
 from taskito.plugins.events import WorkerStarted, WorkerStopped
 from taskito.plugins.manager import plugin_manager
@@ -19,6 +20,7 @@ from taskito.task import Task
 
 if TYPE_CHECKING:
     from taskito.backends.base import Backend
+    from taskito.context import ProgressSink
     from taskito.worker import ScheduledWorker, Worker, WorkerConfig
     from taskito.worker.runner import OutcomeTypes, Runner
 
@@ -79,6 +81,9 @@ class Running:
         pool: str = "thread",
         concurrency: int | None = None,
         drain_timeout: float | None = None,
+        max_tasks_per_child: int | None = None,
+        max_memory_per_child: int | str | None = None,
+        preload: bool = False,
         owns_process: bool = False,
     ) -> None:
         """Run tasks until ``shutdown`` is called or a signal arrives; blocks.
@@ -89,10 +94,16 @@ class Running:
 
         Args:
             queues: The queues to serve; None serves all.
-            pool: How tasks are run: "thread".
+            pool: How tasks are run: "thread", or "process": each attempt in a child process, of
+                which there are ``concurrency``. A child imports the modules that define the tasks.
             concurrency: Attempts at a time; None means the queue's ``workers``, 0 the number of
                 CPUs.
             drain_timeout: Seconds; None means the queue's.
+            max_tasks_per_child: Replace a child process after so many attempts; None: never.
+            max_memory_per_child: Replace a child process that has more resident memory than this
+                after an attempt, and kill one that has more during an attempt, which fails it.
+                Bytes, or a text such as "512M"; None: no limit.
+            preload: Import the application once, in a process that all children are forked from.
             owns_process: Whether the process exists for this worker only. It is then ended 2
                 seconds after the drain time, whatever its threads are doing.
 
@@ -109,6 +120,9 @@ class Running:
             pool=pool,
             concurrency=concurrency,
             drain_timeout=drain_timeout,
+            max_tasks_per_child=max_tasks_per_child,
+            max_memory_per_child=max_memory_per_child,
+            preload=preload,
             owns_process=owns_process,
         ).run()
 
@@ -151,14 +165,25 @@ class Running:
         concurrency: int | None,
         drain_timeout: float | None,
         owns_process: bool = False,
+        **settings: Any,
     ) -> RunningWorker:
+        from taskito.app.child import application_of, refuse_in_child
         from taskito.worker import ScheduledWorker, Worker
 
-        settings: dict[str, Any] = {}
+        refuse_in_child()
         if concurrency is not None:
             settings["concurrency"] = concurrency
         if drain_timeout is not None:
             settings["drain_timeout"] = drain_timeout
+        if (memory := settings.get("max_memory_per_child")) is not None:
+            settings["max_memory_per_child"] = config.check_bytes("max_memory_per_child", memory)
+        if pool == "process":
+            settings["application"] = application_of(self)  # type: ignore[arg-type] # a part of it
+            if not self._connection.shared:
+                raise ConfigurationError(
+                    "pool: 'process' needs a store that child processes can reach, and "
+                    f"{self._connection.description} is in the memory of this one"
+                )
         worker_config = self._worker_config(
             queues=None if queues is None else config.check_names("queues", queues),
             pool=pool,
@@ -171,6 +196,11 @@ class Running:
         schedules = tuple(self._schedules.values())
         parts = (self._connection.backend, dict(self._tasks), worker_config, middleware, schedules)
         scheduler = plugins.scheduler()
+        if scheduler is not None and pool != "thread":
+            raise ConfigurationError(
+                f"pool: {pool!r} does not go with a scheduler from a plugin ({scheduler!r}), which "
+                "runs attempts in its own threads; use pool='thread'"
+            )
         worker = Worker(*parts) if scheduler is None else ScheduledWorker(scheduler, *parts)
         return RunningWorker(worker, self._running)
 
@@ -194,6 +224,25 @@ class Running:
             middleware=[self._hooks],
         )
 
+    def _make_child_runner(
+        self,
+        sink: ProgressSink,
+        outcomes: OutcomeTypes,
+        worker: str,
+        originals: Callable[[str], Iterable[str]],
+    ) -> Runner:
+        """Make what runs attempts in a child process, for a worker in another one."""
+        from taskito.worker.runner import Runner
+
+        return Runner(
+            self._tasks,
+            self._worker_config(originals=originals),
+            outcomes,
+            sink=sink,
+            worker=worker,
+            middleware=[*plugin_manager().middleware(), self._hooks],
+        )
+
     def _worker_config(self, **settings: Any) -> WorkerConfig:
         from taskito.worker import WorkerConfig
 
@@ -203,8 +252,7 @@ class Running:
             serializer=codec.serializer,
             decode_metadata=codec.decode_metadata,
             max_result_bytes=codec.max_payload_bytes,
-            originals=self._originals,
-            **{**self._worker_settings, **settings},
+            **{"originals": self._originals, **self._worker_settings, **settings},
         )
 
 

@@ -25,7 +25,12 @@ _LEVELS = ("debug", "info", "warning", "error")
 @click.command()
 @queue_options
 @click.option("--queues", help="The queues to serve, with commas between; all by default.")
-@click.option("--pool", default="thread", show_default=True, help="How tasks are run.")
+@click.option(
+    "--pool",
+    default="thread",
+    show_default=True,
+    help="How tasks are run: in threads, or each in a child process (process).",
+)
 @click.option(
     "--concurrency",
     type=click.IntRange(min=1),
@@ -36,6 +41,22 @@ _LEVELS = ("debug", "info", "warning", "error")
     type=click.FloatRange(min=0),
     help="Seconds that running tasks get to end when the worker stops.",
 )
+@click.option(
+    "--max-tasks-per-child",
+    type=click.IntRange(min=1),
+    help="Replace a child process after so many tasks.",
+)
+@click.option(
+    "--max-memory-per-child",
+    metavar="SIZE",
+    help="Replace a child process that has grown beyond this, e.g. 512M; one that grows beyond it "
+    "during a task is killed, and the task has failed.",
+)
+@click.option(
+    "--preload",
+    is_flag=True,
+    help="Import the application once, in a process that all children are forked from.",
+)
 @click.option("--log-level", type=click.Choice(_LEVELS), default="info", show_default=True)
 def worker(
     queue: Queue,
@@ -44,6 +65,9 @@ def worker(
     pool: str,
     concurrency: int | None,
     drain_timeout: float | None,
+    max_tasks_per_child: int | None,
+    max_memory_per_child: str | None,
+    preload: bool,
     log_level: str,
 ) -> None:
     """Run tasks until SIGTERM or Ctrl-C.
@@ -67,6 +91,9 @@ def worker(
             pool=pool,
             concurrency=concurrency,
             drain_timeout=drain_timeout,
+            max_tasks_per_child=max_tasks_per_child,
+            max_memory_per_child=max_memory_per_child,
+            preload=preload,
             owns_process=True,
         )
     except ConfigurationError as error:

@@ -4,6 +4,7 @@
 - ``worker``: one worker from start to stop.
 - ``runner``: one attempt, from its payload to its outcome.
 - ``thread_executor``: the threads.
+- ``processes``: child processes in their place.
 - ``observed``: a runner whose attempts plugins are told of.
 - ``scheduled``: a worker whose scheduler is a plugin.
 - ``progress``: progress and log lines on their way to the store.

@@ -24,6 +24,8 @@ from taskito.task import Task, TaskOptions
 from taskito.worker.config import WorkerConfig
 from taskito.worker.notices import log_notice
 from taskito.worker.observed import ObservedRunner
+from taskito.worker.processes.executor import ProcessExecutor
+from taskito.worker.processes.runner import ObservedProcessRunner, ProcessRunner
 from taskito.worker.progress import BackendSink
 from taskito.worker.registration import registration
 from taskito.worker.runner import OutcomeTypes, Runner
@@ -81,7 +83,11 @@ class Worker:
         self._known = {name: task for name, task in tasks.items() if not task.is_remote}
         self._sink = BackendSink(backend)
         outcomes = OutcomeTypes(_core.Success, _core.Failure, _core.Snoozed, _core.Aborted)
-        make = functools.partial(ObservedRunner, config.events) if config.events else Runner
+        kills = config.pool == "process"
+        plain, observed = (
+            (ProcessRunner, ObservedProcessRunner) if kills else (Runner, ObservedRunner)
+        )
+        make = functools.partial(observed, config.events) if config.events else plain
         self._runner: Runner = make(
             self._known,
             config,
@@ -97,6 +103,7 @@ class Worker:
             to_milliseconds(config.maintain_interval),
             config.owns_process,
             to_milliseconds(config.drain_timeout),
+            kills,
         )
         self._process = os.getpid()
         self._started = False
@@ -120,12 +127,13 @@ class Worker:
         if self._started:
             raise WorkerError("this worker has run already; make another one")
         daemon = threading.current_thread().daemon
-        executor = ThreadExecutor(
-            self._dispatcher, self._runner, self.config.concurrency, daemon=daemon
-        )
+        executor = self._make_executor(daemon=daemon)
         with contextlib.ExitStack() as stack:
             if self.config.handle_signals:
                 stack.enter_context(StopSignals(self._first_signal, self._second_signal))
+            if isinstance(executor, ProcessExecutor):
+                executor.prepare(lambda: self._drain_ms is not None)
+                stack.callback(executor.join, 0)
             if self._schedules:
                 self._backend.put_schedules(self._schedules)
             self._dispatcher.start()
@@ -170,12 +178,28 @@ class Worker:
         """Return counters: claimed, started, settled, stale, exchanges, running, buffered."""
         return self._dispatcher.statistics()
 
-    def _watch(self, executor: ThreadExecutor) -> BaseException | None:
+    def _make_executor(self, *, daemon: bool) -> ThreadExecutor | ProcessExecutor:
+        if not isinstance(self._runner, ProcessRunner):
+            return ThreadExecutor(
+                self._dispatcher, self._runner, self.config.concurrency, daemon=daemon
+            )
+        backend = self._backend
+        return ProcessExecutor(
+            self._dispatcher,
+            self._runner,
+            self.config,
+            self._known,
+            backend=(backend.name, backend.capabilities.progress_log),
+            worker=self.id,
+            daemon=daemon,
+        )
+
+    def _watch(self, executor: ThreadExecutor | ProcessExecutor) -> BaseException | None:
         while True:
             notice = self._dispatcher.next_notice(_NOTICE_TIMEOUT)
             if notice is None:
                 continue
-            log_notice(notice, quiet=self._quiet)
+            log_notice(notice, quiet=self._quiet, killed=self.config.pool == "process")
             if isinstance(self._runner, ObservedRunner):
                 self._runner.noticed(notice)
             if notice.kind == "stopped":
@@ -183,7 +207,7 @@ class Worker:
             if notice.kind == "timeout" and self._drain_ms is None:
                 executor.replace()
 
-    def _finish(self, executor: ThreadExecutor) -> None:
+    def _finish(self, executor: ThreadExecutor | ProcessExecutor) -> None:
         if not executor.join(_JOIN_TIMEOUT) and not self._quiet:
             _logger.warning(
                 "still running at the end of the drain time: %s; these jobs run again elsewhere",
