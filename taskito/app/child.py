@@ -152,12 +152,8 @@ def _load(pipe: ChildPipe, greeting: Mapping[str, Any]) -> Queue:
     sys.argv[:] = greeting["argv"]
     try:
         queue = load(Application.unpacked(greeting["application"]))
-        if greeting["template"] and (threads := template.other_threads()):
-            raise _Refused(
-                f"with preload, importing the application must not start threads ({threads}): a "
-                "fork would have their locks and not the threads; start them in the tasks, or "
-                "leave preload out"
-            )
+        if greeting["template"]:
+            _require_single_thread()
     except _Refused as refused:
         pipe.send([messages.REFUSED, str(refused), refused.missing])
     except BaseException as error:  # noqa: BLE001 - sys.exit() in a module, for instance
@@ -166,6 +162,16 @@ def _load(pipe: ChildPipe, greeting: Mapping[str, Any]) -> Queue:
     else:
         return queue
     sys.exit(1)
+
+
+def _require_single_thread() -> None:
+    threads = template.other_threads()
+    if threads:
+        raise _Refused(
+            f"with preload, importing the application must not start threads ({threads}): a fork "
+            "would have their locks and not the threads; start them in the tasks, or leave preload "
+            "out"
+        )
 
 
 def load(application: Application) -> Queue:
