@@ -332,8 +332,10 @@ def test_a_module_that_is_run_is_imported_by_its_children(processes, tmp_path):
         main="pid = where.delay().result(timeout=20); print(pid != os.getpid(), where.name)",
         arguments=[
             "-c",
-            "import sys, runpy; sys.path.append('.'); "
-            "runpy.run_module('script', run_name='__main__', alter_sys=True)",
+            (
+                "import sys, runpy; sys.path.append('.'); "
+                "runpy.run_module('script', run_name='__main__', alter_sys=True)"
+            ),
         ],
     )
     assert lines == ["True script.where", "ended False"]
@@ -343,8 +345,10 @@ def test_a_module_that_is_run_is_imported_by_its_children(processes, tmp_path):
     ("tasks", "told"),
     [
         (
-            "def make():\n    @queue.task()\n    def inner(): ...\n"
-            "if __name__ == '__main__': make()\n",
+            (
+                "def make():\n    @queue.task()\n    def inner(): ...\n"
+                "if __name__ == '__main__': make()\n"
+            ),
             "it is defined inside a function (make.<locals>.inner)",
         ),
         (

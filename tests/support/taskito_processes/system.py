@@ -143,5 +143,5 @@ def open_descriptors(pid: int) -> int:
     count = 0
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            count += not os.readlink(descriptor).startswith("/")
+            count += not str(descriptor.readlink()).startswith("/")
     return count
