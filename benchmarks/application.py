@@ -28,3 +28,12 @@ def hourly() -> None:
 def now() -> float:
     """Return when the task started, on the clock that all processes of the host share."""
     return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+@queue.task()
+def compute(rounds: int) -> int:
+    """Keep one processor busy for a few hundredths of a second."""
+    total = 0
+    for number in range(rounds):
+        total = (total * 31 + number) % 1_000_003
+    return total

@@ -5,7 +5,7 @@ and ``taskito.worker`` import it.
 """
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, final
 
 from taskito.backends import params
@@ -138,7 +138,8 @@ class Failure:
 
     Args:
         error: The stored error.
-        kind: "failure", "timeout" or "rejected".
+        kind: "failure", "timeout", "rejected", or "crash", which uses no attempt and runs again at
+            once, as long as the store does not say that there were too many.
         retry: Whether another attempt may follow; the dispatcher also looks at what is left.
         delay_ms: The delay that the task asked for; None follows its policy.
     """
@@ -209,10 +210,20 @@ class Slot:
     Not shared between threads.
     """
 
-    def next(self, outcome: Success | Failure | Snoozed | Aborted | None) -> Run | None:
+    def next(
+        self,
+        outcome: Success | Failure | Snoozed | Aborted | None,
+        idle: Callable[[], object] | None = None,
+    ) -> Run | None:
         """Report how the last run ended (None at first) and take the next one.
 
+        ``idle`` is called about ten times a second while there is nothing to run.
         Blocks without the interpreter while there is nothing to run. None means: end this thread.
+        """
+    def report(self, outcome: Success | Failure | Snoozed | Aborted | None) -> None:
+        """Report how the last run ended without taking another one.
+
+        Until the call of ``next`` that follows this executor counts as out of service.
         """
     def try_next(self, outcome: Success | Failure | Snoozed | Aborted | None) -> Run | None:
         """Report how the last run ended (None at first) and take the next one, without blocking.
@@ -271,6 +282,8 @@ class Dispatcher:
         maintain_interval_ms: Longest time between two steps of upkeep.
         owns_process: End the process 2 s after the drain time if threads do not let it end.
         drain_ms: The drain time of a worker that stops by itself.
+        kills_overdue: The executors of functions kill a run whose time is over, so that none gets
+            stuck in it.
         coroutines: The tasks that run on an event loop; all others run in threads.
         coroutine_concurrency: How many of their jobs are under way at a time; counted in the
             registration's ``concurrency``.
@@ -284,6 +297,7 @@ class Dispatcher:
         maintain_interval_ms: int = 1_000,
         owns_process: bool = False,
         drain_ms: int = 30_000,
+        kills_overdue: bool = False,
         coroutines: Sequence[str] = ...,
         coroutine_concurrency: int = 0,
     ) -> Dispatcher: ...

@@ -75,6 +75,8 @@ _EXCEPTIONS = (
 _LONGEST_SHOWN = 200
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_SIZE = re.compile(r"(?P<number>[0-9]{1,15})(?P<unit>[kKmMgG]?)")
+_SIZE_SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
 _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _RATE_LIMIT = re.compile(
     r"(?P<count>[0-9]{1,9})/(?P<every>[0-9]{0,9})(?P<unit>[smhd])( burst (?P<burst>[0-9]{1,9}))?"
@@ -102,6 +104,15 @@ def check_integer(field: str, value: object, minimum: int = 0, maximum: int = MA
     """Return ``value`` if it is an integer from ``minimum`` to ``maximum``; a bool is none."""
     if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
         raise _wrong(field, value, f"an integer from {minimum} to {maximum}")
+    return int(value)
+
+
+def check_bytes(field: str, value: object) -> int:
+    """Return an amount of memory in bytes, given as such or as text: "512M", "2G"; 1K is 1024."""
+    if isinstance(value, str) and (match := _SIZE.fullmatch(value)) is not None:
+        value = int(match["number"]) << _SIZE_SHIFTS[match["unit"].upper()]
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_INTEGER:
+        raise _wrong(field, value, 'a number of bytes above 0, or a text such as "512M" or "2G"')
     return int(value)
 
 

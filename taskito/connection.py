@@ -142,6 +142,11 @@ class Connection:
         self._shared = shared and self.capabilities.cross_process
 
     @property
+    def shared(self) -> bool:
+        """Whether another process sees the same jobs."""
+        return self._shared
+
+    @property
     def backend(self) -> Backend:
         """The open backend.
 

@@ -3,7 +3,7 @@
 The bytes are a msgpack map, version 1. They hold texts only; the exception's class is named, never
 imported, when the error is read. Everything together stays below 64 KiB: long texts lose their
 middle, since the beginning and the end of a traceback tell the most. Bytes that begin with a zero
-byte are plain UTF-8 text, which a store writes about a crash that it noticed itself.
+byte are plain UTF-8 text, which says how a process ended that could not say so itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from typing import Any
 
 from taskito.backends.params import ErrorKind
 
-__all__ = ["MAX_ERROR_BYTES", "StoredCause", "StoredError", "decode_error", "encode_error"]
+__all__ = [
+    "MAX_ERROR_BYTES",
+    "StoredCause",
+    "StoredError",
+    "decode_error",
+    "encode_error",
+    "encode_text",
+]
 
 MAX_ERROR_BYTES = 65_536
 """The most that a stored error may take, encoded."""
@@ -123,6 +130,11 @@ def encode_error(
     except BaseException:  # noqa: BLE001 - out of memory or of stack: keep at least what it was
         name = _cut(_class_text(exception, "__qualname__"), _MAX_NAME_BYTES)
         return _PLAIN_TEXT + f"{name}: {UNPRINTABLE}".encode()
+
+
+def encode_text(text: str) -> bytes:
+    """Turn what is known about an attempt that raised nothing into the bytes of a stored error."""
+    return _PLAIN_TEXT + text.encode("utf-8", "backslashreplace")[: MAX_ERROR_BYTES - 1]
 
 
 def decode_error(data: bytes, *, kind: str = ErrorKind.CRASH) -> StoredError:

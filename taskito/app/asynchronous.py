@@ -65,6 +65,9 @@ class Asynchronous(Workflows, Periodic, Inspection, Control, Queues, Locking, Te
         concurrency: int | None = None,
         async_concurrency: int | None = None,
         drain_timeout: float | None = None,
+        max_tasks_per_child: int | None = None,
+        max_memory_per_child: int | str | None = None,
+        preload: bool = False,
     ) -> None:
         """Run a worker until ``shutdown`` is called or this coroutine is cancelled.
 
@@ -77,6 +80,9 @@ class Asynchronous(Workflows, Periodic, Inspection, Control, Queues, Locking, Te
             concurrency: As in ``run_worker``.
             async_concurrency: As in ``run_worker``.
             drain_timeout: As in ``run_worker``.
+            max_tasks_per_child: As in ``run_worker``.
+            max_memory_per_child: As in ``run_worker``.
+            preload: As in ``run_worker``.
 
         Raises:
             WorkerError: The worker had to stop; the message says why.
@@ -88,6 +94,9 @@ class Asynchronous(Workflows, Periodic, Inspection, Control, Queues, Locking, Te
             concurrency=concurrency,
             async_concurrency=async_concurrency,
             drain_timeout=drain_timeout,
+            max_tasks_per_child=max_tasks_per_child,
+            max_memory_per_child=max_memory_per_child,
+            preload=preload,
         )
         await _embedded(running).serve()
 

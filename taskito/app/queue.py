@@ -21,6 +21,7 @@ from typing import (
 from taskito import config
 from taskito.app.asynchronous import Asynchronous
 from taskito.app.enqueueing import Defaults
+from taskito.app.registry import known_queues
 from taskito.backends.base import Backend, BackendOptions, Clock
 from taskito.batch import Batch
 from taskito.codec import Codec
@@ -207,6 +208,7 @@ class Queue(Asynchronous):
         self._schedules = {}
         self._hooks = FunctionHooks()
         self._running = []
+        known_queues.add(self)
 
     # Tasks ----------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from taskito import config
 from taskito.backends.params import NewSchedule
 from taskito.connection import Connection
+from taskito.exceptions import ConfigurationError
 from taskito.middleware import FunctionHooks
 from taskito.plugins.events import WorkerStarted, WorkerStopped
 from taskito.plugins.manager import plugin_manager
@@ -19,6 +20,7 @@ from taskito.task import Task
 
 if TYPE_CHECKING:
     from taskito.backends.base import Backend
+    from taskito.context import ProgressSink
     from taskito.worker import ScheduledWorker, Worker, WorkerConfig
     from taskito.worker.runner import OutcomeTypes, Runner
 
@@ -84,6 +86,9 @@ class Running:
         concurrency: int | None = None,
         async_concurrency: int | None = None,
         drain_timeout: float | None = None,
+        max_tasks_per_child: int | None = None,
+        max_memory_per_child: int | str | None = None,
+        preload: bool = False,
         owns_process: bool = False,
     ) -> None:
         """Run tasks until ``shutdown`` is called or a signal arrives; blocks.
@@ -94,13 +99,20 @@ class Running:
 
         Args:
             queues: The queues to serve; None serves all.
-            pool: What runs plain functions: "thread". ``async def`` tasks run on one event loop,
-                whatever this says. "async" means that ``concurrency`` is theirs; plain functions
-                then get as many threads as there are CPUs.
+            pool: What runs plain functions: "thread", or "process": each attempt in a child
+                process, of which there are ``concurrency``; a child imports the modules that define
+                the tasks. ``async def`` tasks run on one event loop, whatever this says. "async" means
+                that ``concurrency`` is theirs; plain functions then get as many threads as there
+                are CPUs.
             concurrency: Attempts of plain functions at a time; None means the queue's ``workers``,
                 0 the number of CPUs.
             async_concurrency: Attempts of ``async def`` tasks at a time; None means 100.
             drain_timeout: Seconds; None means the queue's.
+            max_tasks_per_child: Replace a child process after so many attempts; None: never.
+            max_memory_per_child: Replace a child process that has more resident memory than this
+                after an attempt, and kill one that has more during an attempt, which fails it.
+                Bytes, or a text such as "512M"; None: no limit.
+            preload: Import the application once, in a process that all children are forked from.
             owns_process: Whether the process exists for this worker only. It is then ended 2
                 seconds after the drain time, whatever its threads are doing.
 
@@ -118,6 +130,9 @@ class Running:
             concurrency=concurrency,
             async_concurrency=async_concurrency,
             drain_timeout=drain_timeout,
+            max_tasks_per_child=max_tasks_per_child,
+            max_memory_per_child=max_memory_per_child,
+            preload=preload,
             owns_process=owns_process,
         ).run()
 
@@ -162,15 +177,27 @@ class Running:
         drain_timeout: float | None = None,
         owns_process: bool = False,
         handle_signals: bool = True,
+        **settings: Any,
     ) -> RunningWorker:
+        from taskito.app.child import application_of, refuse_in_child
         from taskito.worker import ScheduledWorker, Worker
 
+        refuse_in_child()
         given = {
             "concurrency": concurrency,
             "async_concurrency": async_concurrency,
             "drain_timeout": drain_timeout,
         }
-        settings = {name: value for name, value in given.items() if value is not None}
+        settings |= {name: value for name, value in given.items() if value is not None}
+        if (memory := settings.get("max_memory_per_child")) is not None:
+            settings["max_memory_per_child"] = config.check_bytes("max_memory_per_child", memory)
+        if pool == "process":
+            settings["application"] = application_of(self)  # type: ignore[arg-type] # a part of it
+            if not self._connection.shared:
+                raise ConfigurationError(
+                    "pool: 'process' needs a store that child processes can reach, and "
+                    f"{self._connection.description} is in the memory of this one"
+                )
         worker_config = self._worker_config(
             queues=None if queues is None else config.check_names("queues", queues),
             pool=pool,
@@ -184,6 +211,11 @@ class Running:
         schedules = tuple(self._schedules.values())
         parts = (self._connection.backend, dict(self._tasks), worker_config, middleware, schedules)
         scheduler = plugins.scheduler()
+        if scheduler is not None and pool != "thread":
+            raise ConfigurationError(
+                f"pool: {pool!r} does not go with a scheduler from a plugin ({scheduler!r}), which "
+                "runs attempts in its own threads; use pool='thread'"
+            )
         worker = Worker(*parts) if scheduler is None else ScheduledWorker(scheduler, *parts)
         return RunningWorker(worker, self._running)
 
@@ -207,6 +239,25 @@ class Running:
             middleware=[self._hooks],
         )
 
+    def _make_child_runner(
+        self,
+        sink: ProgressSink,
+        outcomes: OutcomeTypes,
+        worker: str,
+        originals: Callable[[str], Iterable[str]],
+    ) -> Runner:
+        """Make what runs attempts in a child process, for a worker in another one."""
+        from taskito.worker.runner import Runner
+
+        return Runner(
+            self._tasks,
+            self._worker_config(originals=originals),
+            outcomes,
+            sink=sink,
+            worker=worker,
+            middleware=[*plugin_manager().middleware(), self._hooks],
+        )
+
     def _worker_config(self, **settings: Any) -> WorkerConfig:
         from taskito.worker import WorkerConfig
 
@@ -216,8 +267,7 @@ class Running:
             serializer=codec.serializer,
             decode_metadata=codec.decode_metadata,
             max_result_bytes=codec.max_payload_bytes,
-            originals=self._originals,
-            **{**self._worker_settings, **settings},
+            **{"originals": self._originals, **self._worker_settings, **settings},
         )
 
 

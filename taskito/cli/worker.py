@@ -29,7 +29,7 @@ _LEVELS = ("debug", "info", "warning", "error")
     "--pool",
     default="thread",
     show_default=True,
-    help="What runs plain functions: thread; async means that --concurrency is of async tasks.",
+    help="What runs plain functions: thread or process; async: --concurrency is of async tasks.",
 )
 @click.option(
     "--concurrency",
@@ -46,6 +46,22 @@ _LEVELS = ("debug", "info", "warning", "error")
     type=click.FloatRange(min=0),
     help="Seconds that running tasks get to end when the worker stops.",
 )
+@click.option(
+    "--max-tasks-per-child",
+    type=click.IntRange(min=1),
+    help="Replace a child process after so many tasks.",
+)
+@click.option(
+    "--max-memory-per-child",
+    metavar="SIZE",
+    help="Replace a child process that has grown beyond this, e.g. 512M; one that grows beyond it "
+    "during a task is killed, and the task has failed.",
+)
+@click.option(
+    "--preload",
+    is_flag=True,
+    help="Import the application once, in a process that all children are forked from.",
+)
 @click.option("--log-level", type=click.Choice(_LEVELS), default="info", show_default=True)
 def worker(
     queue: Queue,
@@ -55,6 +71,9 @@ def worker(
     concurrency: int | None,
     async_concurrency: int | None,
     drain_timeout: float | None,
+    max_tasks_per_child: int | None,
+    max_memory_per_child: str | None,
+    preload: bool,
     log_level: str,
 ) -> None:
     """Run tasks until SIGTERM or Ctrl-C.
@@ -79,6 +98,9 @@ def worker(
             concurrency=concurrency,
             async_concurrency=async_concurrency,
             drain_timeout=drain_timeout,
+            max_tasks_per_child=max_tasks_per_child,
+            max_memory_per_child=max_memory_per_child,
+            preload=preload,
             owns_process=True,
         )
     except ConfigurationError as error:

@@ -128,7 +128,9 @@ class JobSnoozed(_JobEnded):
 
 @dataclass(frozen=True, slots=True)
 class JobLost(_JobEnded):
-    """The lease of a running attempt was lost: the job runs again elsewhere.
+    """A running attempt was lost, with its lease or with the child process that it ran in.
+
+    The job runs again; after too many crashes it is a dead letter instead.
 
     Attributes:
         error: What is known about it.

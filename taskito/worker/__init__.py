@@ -5,9 +5,11 @@
 - ``runner``: one attempt, from its payload to its outcome.
 - ``executor``: what the worker expects of an executor.
 - ``thread_executor``: threads, for plain functions.
+- ``processes``: child processes in their place.
 - ``loop_executor``, ``loop_watchdog``: an event loop, for ``async def`` tasks, and who watches it.
 - ``event_loop``: the loop of a thread whose function returned a coroutine.
 - ``soft_timeout``: ``SoftTimeoutError`` in a thread or a coroutine.
+- ``batching``: jobs that wait for each other and run in one call.
 - ``observed``: a runner whose attempts plugins are told of.
 - ``scheduled``: a worker whose scheduler is a plugin.
 - ``progress``: progress and log lines on their way to the store.

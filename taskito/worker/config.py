@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from taskito.config import check_choice, check_integer, check_names, check_seconds
+from taskito.config import check_boolean, check_choice, check_integer, check_names, check_seconds
 from taskito.exceptions import ConfigurationError
 from taskito.plugins.observing import Publisher
 from taskito.serializers.base import Serializer
+from taskito.worker.processes.application import Application
 
 __all__ = ["POOLS", "WorkerConfig"]
 
-POOLS = ("thread", "async")
+POOLS = ("thread", "process", "async")
 """The kinds of executors that a worker can run plain functions with."""
 
 DEFAULT_ASYNC_CONCURRENCY = 100
@@ -34,9 +35,10 @@ class WorkerConfig:
         serializer: The one that results are encoded with, unless the task names another one.
         decode_metadata: Turns stored metadata into a dict.
         queues: The queues to serve; None serves all.
-        pool: What runs plain functions: "thread". ``async def`` tasks run on the event loop,
-            whatever this says; "async" only means that ``concurrency`` is theirs, and that plain
-            functions get as many threads as there are CPUs.
+        pool: What runs plain functions: "thread", or "process": each attempt in a child process,
+            which can be killed alone. ``async def`` tasks run on the event loop, whatever this
+            says; "async" only means that ``concurrency`` is theirs, and that plain functions get
+            as many threads as there are CPUs.
         concurrency: Attempts of plain functions to run at a time; 0 means the number of CPUs.
         async_concurrency: Attempts of ``async def`` tasks to run at a time.
         drain_timeout: Seconds that running attempts get when the worker is asked to stop.
@@ -50,6 +52,13 @@ class WorkerConfig:
         max_result_bytes: The largest encoded result.
         events: Where events go; None means that nobody observes them.
         originals: Returns the jobs that a job replays, nearest first.
+        application: Where child processes find the tasks; needed by the process pool.
+        max_tasks_per_child: After so many attempts a child process is replaced; None: never.
+        max_memory_per_child: Bytes of resident memory. A child process that has more after an
+            attempt is replaced; one that has more during an attempt is killed, which fails the
+            attempt. None: no limit.
+        preload: Whether the application is imported once, in a process that all children are forked
+            from.
 
     Raises:
         ConfigurationError: A value is not allowed; the message names it.
@@ -72,6 +81,10 @@ class WorkerConfig:
     max_result_bytes: int = 1_048_576
     events: Publisher | None = None
     originals: Callable[[str], Iterable[str]] = lambda _job_id: ()
+    application: Application | None = None
+    max_tasks_per_child: int | None = None
+    max_memory_per_child: int | None = None
+    preload: bool = False
 
     def __post_init__(self) -> None:
         """Check every value and fill in the number of CPUs."""
@@ -93,7 +106,25 @@ class WorkerConfig:
         if self.max_dead_letters is not None:
             check_integer("max_dead_letters", self.max_dead_letters)
         check_integer("max_result_bytes", self.max_result_bytes, 1)
+        self._check_children()
         if self.serializer.name not in self.serializers:
             raise ConfigurationError(
                 f"serializers: {self.serializer.name!r}, which encodes the results, is missing"
             )
+
+    def _check_children(self) -> None:
+        if self.max_tasks_per_child is not None:
+            check_integer("max_tasks_per_child", self.max_tasks_per_child, 1)
+        if self.max_memory_per_child is not None:
+            check_integer("max_memory_per_child", self.max_memory_per_child, 1)
+        check_boolean("preload", self.preload)
+        if self.pool == "process":
+            if self.application is None:
+                raise ConfigurationError("application: the process pool needs one")
+            return
+        for option in ("max_tasks_per_child", "max_memory_per_child", "preload"):
+            if getattr(self, option) not in {None, False}:
+                raise ConfigurationError(
+                    f"{option}: {getattr(self, option)!r} needs pool='process'; pool "
+                    f"{self.pool!r} has no child processes"
+                )

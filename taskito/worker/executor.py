@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 __all__ = ["Executor"]
@@ -15,6 +16,17 @@ class Executor(Protocol):
 
     broken: BaseException | None
     """What ended it against the rules, or None."""
+
+    def prepare(self, give_up: Callable[[], bool]) -> None:
+        """Get ready, before anything is claimed.
+
+        Args:
+            give_up: Says that the worker is to stop already.
+
+        Raises:
+            ConfigurationError: It cannot run the tasks; names them and says why.
+            WorkerError: It cannot begin.
+        """
 
     def start(self) -> None:
         """Begin to take attempts."""
@@ -34,5 +46,6 @@ class Executor(Protocol):
     def join(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds for the end of all threads; return whether it came.
 
-        Called after the dispatcher has stopped: what still runs has been given up.
+        Called after the dispatcher has stopped, so that what still runs has been given up; or
+        before ``start``. It may be called again.
         """

@@ -63,6 +63,9 @@ class LoopExecutor:
         self._watchdog: LoopWatchdog | None = None
         self.broken: BaseException | None = None
 
+    def prepare(self, give_up: Callable[[], bool]) -> None:
+        """Do nothing: the loop needs no preparation."""
+
     def start(self) -> None:
         """Start the thread and wait until its loop runs."""
         self._thread.start()
@@ -89,7 +92,7 @@ class LoopExecutor:
         """Cancel what is left and wait up to ``timeout`` seconds for the loop's end."""
         if not self._call(self._quit):
             return not self._thread.is_alive()
-        self._thread.join(timeout)
+        self._thread.join(timeout + _CANCEL_TIMEOUT)
         return not self._thread.is_alive()
 
     def _call(self, function: Callable[[], object]) -> bool:
@@ -161,6 +164,7 @@ class LoopExecutor:
 
     def _go_on(self, place: _Place, outcome: Outcome | None) -> None:
         """Report how the slot's run ended and take the next one."""
+        was_free = place.run is None
         place.task = None
         place.run = place.slot.try_next(outcome)
         if place.run is not None:
@@ -172,16 +176,18 @@ class LoopExecutor:
                 self._watchdog.wake()
         elif place.slot.stopped:
             del self._places[place.slot.index]
-            # A slot that had nothing to run is told to stop only when the whole worker is.
-            self._closing = self._closing or outcome is None
+            # A slot that ran nothing is told to stop only when the whole worker is.
+            self._closing = self._closing or was_free
             if self._closing:
                 self._retire_free()
         else:
             self._free.append(place)
 
     def _finished(self, place: _Place, task: asyncio.Task[Outcome]) -> None:
-        # The runner catches everything; a task that never got to it has failed.
-        self._go_on(place, None if task.cancelled() else task.result())
+        # The runner catches everything; a task that never got to it has failed. Of a run that was
+        # over, and cancelled for that, there is nothing to say.
+        over = place.run is None or place.run.abandoned()
+        self._go_on(place, None if over or task.cancelled() else task.result())
         if self._closing and not self._places and self._ended is not None:
             self._ended.set()
 

@@ -32,13 +32,17 @@ _ADVICE = {
 }
 
 
-def log_notice(notice: _core.Notice, *, quiet: bool = False) -> None:
+_ADVICE_KILLED = {**_ADVICE, "timeout": "Raise timeout= of the task if it needs more time"}
+
+
+def log_notice(notice: _core.Notice, *, quiet: bool = False, killed: bool = False) -> None:
     """Log a notice with its advice.
 
     Args:
         notice: What the dispatcher says.
         quiet: The interpreter is ending: log for debugging only.
+        killed: An attempt that is over is killed, so nothing of it goes on.
     """
     level = logging.DEBUG if quiet else _LEVELS.get(notice.kind, logging.INFO)
-    advice = _ADVICE.get(notice.kind)
+    advice = (_ADVICE_KILLED if killed else _ADVICE).get(notice.kind)
     _logger.log(level, "%s", f"{notice.message}. {advice}" if advice else notice.message)

@@ -142,6 +142,8 @@ def _reporting(outcomes: OutcomeTypes) -> OutcomeTypes:
             if kind is _FAILED:
                 error, reason, retry, _delay = arguments
                 report.detail = decode_error(error).summary
+                if reason == ErrorKind.CRASH.value:
+                    report.kind = _LOST
                 report.retry = retry and reason != ErrorKind.REJECTED.value
             elif kind is _SNOOZED:
                 report.detail = arguments[0] / 1000

@@ -6,6 +6,7 @@ import itertools
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from taskito.worker.event_loop import ThreadLoop
@@ -52,6 +53,9 @@ class ThreadExecutor:
         self._seats: dict[threading.Thread, _Seat] = {}
         self.broken: BaseException | None = None
         """What ended a thread against the rules, or None."""
+
+    def prepare(self, give_up: Callable[[], bool]) -> None:
+        """Do nothing: threads need no preparation."""
 
     def start(self) -> None:
         """Start the threads."""

@@ -26,6 +26,8 @@ from taskito.worker.executor import Executor
 from taskito.worker.loop_executor import LoopExecutor
 from taskito.worker.notices import log_notice
 from taskito.worker.observed import ObservedRunner
+from taskito.worker.processes.executor import ProcessExecutor
+from taskito.worker.processes.runner import ObservedProcessRunner, ProcessRunner
 from taskito.worker.progress import BackendSink
 from taskito.worker.registration import registration
 from taskito.worker.runner import OutcomeTypes, Runner
@@ -83,18 +85,27 @@ class Worker:
         self._known = {name: task for name, task in tasks.items() if not task.is_remote}
         self._sink = BackendSink(backend)
         outcomes = OutcomeTypes(_core.Success, _core.Failure, _core.Snoozed, _core.Aborted)
-        make = functools.partial(ObservedRunner, config.events) if config.events else Runner
-        self._runner: Runner = make(
-            self._known,
-            config,
-            outcomes,
-            sink=self._sink,
-            worker=self.id,
-            middleware=middleware,
-        )
+        kills = config.pool == "process"
+
+        def make(plain: type[Runner], observed: type[ObservedRunner]) -> Runner:
+            runner = functools.partial(observed, config.events) if config.events else plain
+            return runner(
+                self._known,
+                config,
+                outcomes,
+                sink=self._sink,
+                worker=self.id,
+                middleware=middleware,
+            )
+
         coroutines = [name for name, task in self._known.items() if task.needs_event_loop]
         places = config.async_concurrency if coroutines else 0
-        self._has_loop = bool(coroutines)
+        self._runner = (
+            make(ProcessRunner, ObservedProcessRunner) if kills else make(Runner, ObservedRunner)
+        )
+        self._loop_runner: Runner | None = None
+        if coroutines:
+            self._loop_runner = make(Runner, ObservedRunner) if kills else self._runner
         self._dispatcher = _core.Dispatcher(
             backend.native_store or backend,  # type: ignore[arg-type] # only our own engine has one
             registration(self.id, self._known, config, self._schedules, places),
@@ -102,6 +113,7 @@ class Worker:
             to_milliseconds(config.maintain_interval),
             config.owns_process,
             to_milliseconds(config.drain_timeout),
+            kills,
             coroutines,
             places,
         )
@@ -133,6 +145,9 @@ class Worker:
         with contextlib.ExitStack() as stack:
             if self.config.handle_signals:
                 stack.enter_context(StopSignals(self._first_signal, self._second_signal))
+            for executor in executors:
+                executor.prepare(lambda: self._drain_ms is not None)
+                stack.callback(executor.join, 0)
             if self._schedules:
                 self._backend.put_schedules(self._schedules)
             self._dispatcher.start()
@@ -150,15 +165,7 @@ class Worker:
             except BaseException:
                 self._dispatcher.stop(0)
                 raise
-        if fatal is not None:
-            raise WorkerError(f"the worker had to stop: {fatal}") from fatal
-        for executor in executors:
-            if executor.broken is not None:
-                raise WorkerError(
-                    f"the worker had to stop: a thread failed: {executor.broken!r}"
-                ) from executor.broken
-        if self._reason is not None:
-            raise WorkerError(self._reason)
+        self._raise_reason(executors, fatal)
 
     def stop(self, drain_timeout: float | None = None) -> None:
         """Stop claiming, give back what has not started, and let running attempts end.
@@ -183,12 +190,30 @@ class Worker:
 
     def _make_executors(self) -> list[Executor]:
         daemon = threading.current_thread().daemon
-        arguments = (self._dispatcher, self._runner)
-        executors: list[Executor] = [
-            ThreadExecutor(*arguments, self.config.concurrency, daemon=daemon)
-        ]
-        if self._has_loop:
-            executors.append(LoopExecutor(*arguments, self.config.async_concurrency, daemon=daemon))
+        config, backend = self.config, self._backend
+        executors: list[Executor] = []
+        if isinstance(self._runner, ProcessRunner):
+            executors.append(
+                ProcessExecutor(
+                    self._dispatcher,
+                    self._runner,
+                    config,
+                    self._known,
+                    backend=(backend.name, backend.capabilities.progress_log),
+                    worker=self.id,
+                    daemon=daemon,
+                )
+            )
+        else:
+            executors.append(
+                ThreadExecutor(self._dispatcher, self._runner, config.concurrency, daemon=daemon)
+            )
+        if self._loop_runner is not None:
+            executors.append(
+                LoopExecutor(
+                    self._dispatcher, self._loop_runner, config.async_concurrency, daemon=daemon
+                )
+            )
         return executors
 
     def _watch(self, executors: Sequence[Executor]) -> BaseException | None:
@@ -196,9 +221,10 @@ class Worker:
             notice = self._dispatcher.next_notice(_NOTICE_TIMEOUT)
             if notice is None:
                 continue
-            log_notice(notice, quiet=self._quiet)
-            if isinstance(self._runner, ObservedRunner):
-                self._runner.noticed(notice)
+            log_notice(notice, quiet=self._quiet, killed=self.config.pool == "process")
+            for runner in {self._runner, self._loop_runner}:
+                if isinstance(runner, ObservedRunner):
+                    runner.noticed(notice)
             if notice.kind == "stopped":
                 return notice.fatal
             if notice.slot is not None:
@@ -213,6 +239,18 @@ class Worker:
                 executor.replace(slot)
             elif kind in {"timeout", "lost", "cancelling"}:
                 executor.cancel(slot)
+
+    def _raise_reason(self, executors: Sequence[Executor], fatal: BaseException | None) -> None:
+        """Raise why the worker had to stop, if it did not stop by request."""
+        if fatal is not None:
+            raise WorkerError(f"the worker had to stop: {fatal}") from fatal
+        for executor in executors:
+            if executor.broken is not None:
+                raise WorkerError(
+                    f"the worker had to stop: a thread failed: {executor.broken!r}"
+                ) from executor.broken
+        if self._reason is not None:
+            raise WorkerError(self._reason)
 
     def _finish(self, executors: Sequence[Executor]) -> None:
         for executor in executors:

@@ -33,6 +33,7 @@ impl Dispatcher {
         maintain_interval_ms = 1_000,
         owns_process = false,
         drain_ms = 30_000,
+        kills_overdue = false,
         coroutines = Vec::new(),
         coroutine_concurrency = 0,
     ))]
@@ -47,6 +48,7 @@ impl Dispatcher {
         maintain_interval_ms: i64,
         owns_process: bool,
         drain_ms: i64,
+        kills_overdue: bool,
         coroutines: Vec<String>,
         coroutine_concurrency: usize,
     ) -> PyResult<Self> {
@@ -54,6 +56,7 @@ impl Dispatcher {
             maintain_interval_ms,
             owns_process,
             drain_ms,
+            kills_overdue,
             coroutines: Coroutines {
                 tasks: coroutines.into_iter().collect(),
                 concurrency: coroutine_concurrency,

@@ -49,10 +49,12 @@ impl Failure {
     ) -> PyResult<Self> {
         let kind = match kind {
             "failure" => ErrorKind::Failure,
-            "timeout" => ErrorKind::Timeout,
             "rejected" => ErrorKind::Rejected,
+            "timeout" => ErrorKind::Timeout,
+            "crash" => ErrorKind::Crash,
             other => {
-                let message = format!("kind: '{other}' must be 'failure', 'timeout' or 'rejected'");
+                let message =
+                    format!("kind: '{other}' must be 'failure', 'timeout', 'rejected' or 'crash'");
                 return Err(errors::configuration(error.py(), message));
             }
         };

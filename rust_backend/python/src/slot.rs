@@ -30,10 +30,13 @@ impl Slot {
     /// Report how the last run ended (None at first) and take the next one.
     ///
     /// Blocks without the interpreter while there is nothing to run. None means: end this thread.
+    /// ``idle`` is called about ten times a second meanwhile.
+    #[pyo3(signature = (outcome, idle = None))]
     fn next(
         &mut self,
         py: Python<'_>,
         outcome: Option<&Bound<'_, PyAny>>,
+        idle: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Run>> {
         let mut report = outcome.map(report::read).transpose()?;
         loop {
@@ -49,9 +52,21 @@ impl Slot {
                     let slot = &self.slot;
                     py.detach(|| slot.park(SLICE));
                     py.check_signals()?;
+                    if let Some(idle) = idle {
+                        idle.call0()?;
+                    }
                 }
             }
         }
+    }
+
+    /// Report how the last run ended without taking another one.
+    ///
+    /// Until the call of ``next`` that follows this executor counts as out of service.
+    #[pyo3(signature = (outcome))]
+    fn report(&mut self, outcome: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        self.slot.report(outcome.map(report::read).transpose()?);
+        Ok(())
     }
 
     /// Report how the last run ended (None at first) and take the next one, without blocking.

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["bytes_written", "compile_clock_shim", "cpu_seconds", "small_disk"]
+__all__ = [
+    "bytes_written",
+    "children_of",
+    "compile_clock_shim",
+    "cpu_seconds",
+    "is_gone",
+    "open_descriptors",
+    "small_disk",
+]
 
 # Shifts the wall clock of a process by the number of seconds in a mapped file.
 _CLOCK_SHIM = r"""
@@ -102,3 +111,37 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path | None]:
     finally:
         # Lazily: a process that was killed a moment ago may still have files open on it.
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def children_of(pid: int) -> dict[int, str]:
+    """Return the child processes of a process with their states; "Z" is a zombie."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            number, _, rest = stat.read_text().partition(" (")
+        except OSError:
+            continue  # It has ended meanwhile.
+        state, parent = rest.rpartition(") ")[2].split()[:2]
+        if int(parent) == pid:
+            found[int(number)] = state
+    return found
+
+
+def is_gone(pid: int) -> bool:
+    """Return whether a process has ended, whoever has yet to take note of that."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("Z")
+    except OSError:
+        return True
+
+
+def open_descriptors(pid: int) -> int:
+    """Return how many descriptors a process has open that are no files.
+
+    A store opens files as it needs them.
+    """
+    count = 0
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            count += not str(descriptor.readlink()).startswith("/")
+    return count

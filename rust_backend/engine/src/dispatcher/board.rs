@@ -69,7 +69,7 @@ pub(super) struct Active {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
-    /// Its thread has not asked for work yet.
+    /// Its thread has not asked for work yet, or not since it paused.
     Expected,
     Present,
     /// Abandoned with the run that it cannot end; another slot replaces it.
@@ -127,6 +127,14 @@ impl State {
         if self.slots[index].presence == Presence::Expected {
             self.slots[index].presence = Presence::Present;
             self.line(index).present += 1;
+        }
+    }
+
+    /// The slot is out of service until its thread asks for work.
+    pub(super) fn pause(&mut self, index: usize) {
+        if self.slots[index].presence == Presence::Present {
+            self.slots[index].presence = Presence::Expected;
+            self.line(index).present -= 1;
         }
     }
 

@@ -163,6 +163,16 @@ impl Handover {
         taken
     }
 
+    /// Report how the slot's run ended, and take no other until its thread asks for one.
+    pub(super) fn pause(&self, index: usize, report: Option<Report>) {
+        let now = self.now();
+        let mut state = self.lock();
+        state.finish(index, report, now);
+        state.pause(index);
+        drop(state);
+        self.wake.notify_one();
+    }
+
     /// The slot's thread is gone.
     pub(super) fn drop_slot(&self, index: usize) {
         let now = self.now();

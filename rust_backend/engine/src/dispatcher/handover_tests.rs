@@ -249,6 +249,35 @@ fn a_dropped_slot_reports_its_run_as_unreported() {
 }
 
 #[test]
+fn a_slot_that_reports_without_taking_is_out_of_service_until_it_asks() {
+    let setup = Setup::new();
+    let slot = setup.slot();
+    setup.deliver([1, 2]);
+    setup.next(slot);
+    setup.handover.pause(slot, None);
+    let collected = setup.handover.collect();
+    assert_eq!(collected.finished.len(), 1);
+    let levels = collected.levels[Pool::Functions];
+    assert_eq!((levels.present, levels.running), (0, 0));
+    assert_eq!(setup.next(slot), Some(2));
+    assert_eq!(setup.handover.levels()[Pool::Functions].present, 1);
+}
+
+#[test]
+fn a_retired_slot_that_reports_without_taking_comes_back_when_it_asks() {
+    let setup = Setup::new();
+    let slot = setup.slot();
+    setup.deliver([1]);
+    setup.next(slot);
+    let timeout = Recall::TimedOut(vec![(slot, Setup::job(1).lease)]);
+    setup.handover.recall(&timeout);
+    setup.handover.pause(slot, None);
+    assert!(setup.handover.collect().returned.is_empty());
+    assert!(setup.stopped(slot));
+    assert_eq!(setup.handover.collect().returned, [slot]);
+}
+
+#[test]
 fn nothing_starts_after_the_close() {
     let setup = Setup::new();
     let slot = setup.slot();

@@ -56,6 +56,8 @@ pub struct DispatcherOptions {
     /// How long running jobs may take to end when the worker has to stop because its threads are
     /// stuck, in milliseconds. A stop by request names its own time.
     pub drain_ms: i64,
+    /// The executors of functions kill a run whose time is over, so that none gets stuck in it.
+    pub kills_overdue: bool,
     /// The tasks that run on an event loop; all others run in threads.
     pub coroutines: Coroutines,
 }
@@ -75,6 +77,7 @@ impl Default for DispatcherOptions {
             maintain_interval_ms: 1_000,
             owns_process: false,
             drain_ms: 30_000,
+            kills_overdue: false,
             coroutines: Coroutines::default(),
         }
     }
@@ -143,6 +146,7 @@ impl Dispatcher {
                 .collect(),
             maintain_interval_ms: options.maintain_interval_ms,
             drain_ms: options.drain_ms,
+            kills_overdue: options.kills_overdue,
             // Jitter only has to differ between workers.
             seed: getrandom::u64().unwrap_or_else(|_| u64::from(registration.pid)),
         });

@@ -75,6 +75,16 @@ impl Slot {
         taken
     }
 
+    /// Report how the last run ended without taking another one.
+    ///
+    /// For an executor that cannot start anything for a while, because its process is replaced.
+    /// Until its next [`Slot::try_next`] it does not count as capacity.
+    pub fn report(&mut self, report: Option<Report>) {
+        self.mark_end();
+        self.handover.pause(self.index, report);
+        self.unmark();
+    }
+
     /// Sleep until there may be work, at most for `timeout`.
     pub fn park(&self, timeout: Duration) {
         self.parker.park(timeout);

@@ -56,7 +56,25 @@ fn a_run_that_ends_soon_after_its_timeout_is_not_stuck() {
         world.enqueue(1, &late);
     }
     world.run_for(10_000);
-    assert_eq!(kinds(&world), ["timeout", "timeout", "stale", "stale"]);
+    // The thread says at last what became of the run; the coroutine was cancelled, as it had to be.
+    assert_eq!(kinds(&world), ["timeout", "timeout", "stale"]);
+}
+
+#[test]
+fn where_overdue_runs_are_killed_no_thread_is_stuck_and_their_end_is_no_news() {
+    let mut world = World::killing(3);
+    world.enqueue(
+        3,
+        &Template {
+            run_ms: 120,
+            timeout_ms: 100,
+            ..Template::default()
+        },
+    );
+    world.run_for(2_000);
+    assert_eq!(kinds(&world), ["timeout"; 3]);
+    assert!(!world.notices[0].message.contains("stuck"));
+    assert!(!world.unregistered);
 }
 
 #[test]

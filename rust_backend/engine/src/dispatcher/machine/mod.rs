@@ -72,6 +72,8 @@ pub(super) struct Config {
     pub(super) maintain_interval_ms: i64,
     /// How long running jobs may take to end when the worker has to stop by itself.
     pub(super) drain_ms: i64,
+    /// A run whose time is over is killed, so it leaves no thread stuck in it.
+    pub(super) kills_overdue: bool,
     /// Starts the sequence of retry jitters.
     pub(super) seed: u64,
 }

@@ -37,6 +37,7 @@ fn template() -> impl Strategy<Value = Template> {
             expires_in_ms,
             fails,
             queue,
+            ..Template::default()
         },
     )
 }

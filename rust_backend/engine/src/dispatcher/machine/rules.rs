@@ -5,7 +5,7 @@ use super::super::pool::Pool;
 use super::pool::STALL_MS;
 use super::simulation::{Fate, LEASE_MS, Template, World};
 use super::{GROUP, GROUP_MS};
-use crate::model::{Lease, Outcome};
+use crate::model::{ErrorKind, Lease, Outcome};
 
 fn kinds(world: &World) -> Vec<&'static str> {
     world
@@ -290,6 +290,25 @@ fn failures_are_retried_while_attempts_are_left() {
         panic!("{sent:?}")
     };
     assert!((1_000..=1_500).contains(delay_ms), "{delay_ms}");
+}
+
+#[test]
+fn a_crash_runs_again_at_once_since_the_store_counts_crashes_apart() {
+    let mut world = World::new(1);
+    world.enqueue(
+        1,
+        &Template {
+            crashes: true,
+            max_retries: 0,
+            ..Template::default()
+        },
+    );
+    world.run_for(50);
+    let sent = outcomes(&world);
+    let Outcome::Retry { kind, delay_ms, .. } = sent[0].1 else {
+        panic!("{sent:?}")
+    };
+    assert_eq!((*kind, *delay_ms), (ErrorKind::Crash, 0));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::super::handover::{Recall, Recalled};
 use super::super::notice::{Notice, NoticeKind};
+use super::super::pool::Pool;
 use super::super::run::{Finished, Refusal, Report, RunHandle};
 use super::super::stored_error;
 use super::exchanges::Unstored;
@@ -24,6 +25,9 @@ impl Machine {
         } = finished;
         let held = self.leases.get(run.lease());
         if held.is_none_or(|held| held.stage == Stage::Ended) {
+            if report.is_none() && self.ends_overdue(run.pool()) {
+                return; // It was ended because it was over: there is nothing to drop.
+            }
             self.counters.stale += 1;
             let id = run.lease().id;
             let message =
@@ -123,8 +127,13 @@ impl Machine {
         let error = stored_error::timeout(job.timeout_ms);
         let outcome = self.failure(job, error, ErrorKind::Timeout, true, None);
         self.settle(now, run, outcome, started_at);
+        let follows = match run.pool() {
+            Pool::Coroutines => "is cancelled".to_owned(),
+            Pool::Functions if self.config.kills_overdue => "is killed".to_owned(),
+            Pool::Functions => format!("was abandoned; slot {slot} is stuck in it"),
+        };
         let message = format!(
-            "job {id} ({}) ran longer than {} ms and was abandoned; slot {slot} is stuck in it",
+            "job {id} ({}) ran longer than {} ms and {follows}",
             job.task, job.timeout_ms
         );
         let notice = Notice::of_job(NoticeKind::Timeout, message, id, &job.task);
@@ -132,8 +141,19 @@ impl Machine {
             slot: Some(slot),
             ..notice
         });
+        if run.pool() == Pool::Functions && self.config.kills_overdue {
+            return;
+        }
         let name = format!("{} (job {id})", job.task);
         self.zombies.add(now, slot, run.pool(), name);
+    }
+
+    /// Whether the executors of a pool end a run that is over, and so have nothing to tell of it.
+    fn ends_overdue(&self, pool: Pool) -> bool {
+        match pool {
+            Pool::Functions => self.config.kills_overdue,
+            Pool::Coroutines => true,
+        }
     }
 
     fn started_at(&self, run: &RunHandle) -> Option<i64> {
@@ -165,6 +185,9 @@ impl Machine {
     }
 
     /// Retry while attempts are left and repetition can help, otherwise bury.
+    ///
+    /// A crash uses no attempt and is run again at once. The store counts it, and buries the job
+    /// when there were too many.
     fn failure(
         &mut self,
         job: &ClaimedJob,
@@ -173,6 +196,14 @@ impl Machine {
         retry: bool,
         delay_ms: Option<i64>,
     ) -> Outcome {
+        if kind == ErrorKind::Crash {
+            let delay_ms = 0;
+            return Outcome::Retry {
+                error,
+                kind,
+                delay_ms,
+            };
+        }
         if !retry || kind == ErrorKind::Rejected || job.attempt >= job.max_retries {
             return Outcome::Dead { error, kind };
         }

@@ -33,6 +33,9 @@ pub(super) struct Template {
     pub(super) timeout_ms: i64,
     pub(super) expires_in_ms: Option<i64>,
     pub(super) fails: bool,
+    /// Its executor's process dies in it.
+    pub(super) crashes: bool,
+    pub(super) max_retries: i64,
     pub(super) queue: &'static str,
     /// It runs on the event loop.
     pub(super) coroutine: bool,
@@ -52,6 +55,8 @@ impl Default for Template {
             timeout_ms: 0,
             expires_in_ms: None,
             fails: false,
+            crashes: false,
+            max_retries: 1,
             queue,
             coroutine: false,
         }
@@ -95,6 +100,7 @@ pub(super) struct World {
     pub(super) closed: bool,
     /// Executors take nothing while set.
     pub(super) frozen: bool,
+    kills_overdue: bool,
     buffers: PerPool<VecDeque<Arc<RunHandle>>>,
     slots: Vec<Option<Running>>,
     pools: Vec<Pool>,
@@ -110,11 +116,20 @@ pub(super) struct World {
 impl World {
     /// A worker with so many threads.
     pub(super) fn new(slots: usize) -> Self {
-        Self::with_loop(slots, 0)
+        Self::with(slots, 0, false)
+    }
+
+    /// One whose threads kill a run that is over, and say nothing about it.
+    pub(super) fn killing(slots: usize) -> Self {
+        Self::with(slots, 0, true)
     }
 
     /// A worker with so many threads and so many places on an event loop.
     pub(super) fn with_loop(threads: usize, places: usize) -> Self {
+        Self::with(threads, places, false)
+    }
+
+    fn with(threads: usize, places: usize, kills_overdue: bool) -> Self {
         let known = ["task", "coroutine"].map(str::to_owned);
         let coroutines = known[1..].iter().filter(|_| places > 0).cloned().collect();
         let pools = [(Pool::Functions, threads), (Pool::Coroutines, places)];
@@ -135,6 +150,7 @@ impl World {
             policies: HashMap::new(),
             maintain_interval_ms: 1_000,
             drain_ms: 500,
+            kills_overdue,
             seed: 1,
         });
         Self {
@@ -159,6 +175,7 @@ impl World {
             forgotten: false,
             closed: false,
             frozen: false,
+            kills_overdue,
             buffers: PerPool::default(),
             slots: (0..slots).map(|_| None).collect(),
             pools,
@@ -282,7 +299,9 @@ impl World {
                 }) = self.slots[slot].take()
                 {
                     happened = true;
-                    let report = Some(self.report(run.lease().id));
+                    let ended = self.kills_overdue || run.pool() == Pool::Coroutines;
+                    let killed = ended && run.abandoned();
+                    let report = (!killed).then(|| self.report(run.lease().id));
                     let ended_at = self.now;
                     if !run.abandoned() {
                         self.reported.insert(run.lease());
@@ -334,8 +353,13 @@ impl World {
     }
 
     fn report(&self, id: JobId) -> Report {
-        if self.templates[&id].fails {
-            let kind = crate::model::ErrorKind::Failure;
+        let template = &self.templates[&id];
+        if template.fails || template.crashes {
+            let kind = if template.crashes {
+                crate::model::ErrorKind::Crash
+            } else {
+                crate::model::ErrorKind::Failure
+            };
             return Report::Failure {
                 error: Arc::from(&b"e"[..]),
                 kind,
@@ -515,7 +539,7 @@ impl World {
             metadata: None,
             priority: 0,
             attempt: 0,
-            max_retries: 1,
+            max_retries: template.max_retries,
             timeout_ms: template.timeout_ms,
             expires_in_ms: template.expires_in_ms,
             fire: None,
