@@ -3,6 +3,7 @@
 use std::cmp;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -155,6 +156,8 @@ impl Driver {
     }
 
     fn publish(&self) {
+        let now = self.shared.handover.now();
+        self.shared.seen_at.store(now, Ordering::Relaxed);
         let mut counters = self
             .shared
             .counters

@@ -21,7 +21,7 @@ mod stored_error;
 mod watchdog;
 mod watcher;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub use self::slot::{Slot, Taken};
 pub use self::watchdog::WATCHDOG_EXIT_CODE;
 use self::watchdog::Watchdog;
 use self::watcher::Changes;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::error::{EngineError, Result};
 use crate::model::{TaskPolicy, WorkerRegistration};
 use crate::store::Store;
@@ -76,6 +76,9 @@ pub struct Statistics {
     pub running: u64,
     /// Delivered jobs that have not started, at present.
     pub buffered: u64,
+    /// How long ago the dispatcher thread last came round, in milliseconds. Upkeep brings it round
+    /// at least once in its interval, so a large number means that the store does not answer.
+    pub silent_ms: u64,
 }
 
 /// The scheduler of one worker. Dropping it stops it without a drain time.
@@ -93,6 +96,8 @@ struct Shared {
     changes: Arc<Changes>,
     notices: Notices,
     counters: Mutex<Counters>,
+    /// When the dispatcher thread last came round.
+    seen_at: AtomicI64,
     /// The deadline of a stop that the dispatcher has not seen yet.
     stop: Mutex<Option<i64>>,
     watchdog: Option<Watchdog>,
@@ -129,6 +134,7 @@ impl Dispatcher {
             changes: Arc::default(),
             notices: Notices::default(),
             counters: Mutex::default(),
+            seen_at: AtomicI64::new(SystemClock.steady_ms()),
             stop: Mutex::default(),
             watchdog: options
                 .owns_process
@@ -236,6 +242,7 @@ impl Dispatcher {
             exchanges: counters.exchanges,
             running: levels.running as u64,
             buffered: levels.buffered as u64,
+            silent_ms: self.shared.silent_ms(),
         }
     }
 }
@@ -249,6 +256,13 @@ impl Drop for Dispatcher {
 }
 
 impl Shared {
+    /// How long ago the dispatcher thread last came round.
+    fn silent_ms(&self) -> u64 {
+        let seen_at = self.seen_at.load(Ordering::Relaxed);
+        let silent_ms = self.handover.now().saturating_sub(seen_at);
+        u64::try_from(silent_ms).unwrap_or(0)
+    }
+
     fn request_stop(&self, deadline: i64) {
         let mut stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
         *stop = Some(stop.map_or(deadline, |present| present.min(deadline)));
