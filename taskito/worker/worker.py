@@ -10,7 +10,7 @@ import os
 import threading
 import uuid
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskito.backends.base import Backend
@@ -27,7 +27,8 @@ from taskito.worker.observed import ObservedRunner
 from taskito.worker.progress import BackendSink
 from taskito.worker.registration import registration
 from taskito.worker.runner import OutcomeTypes, Runner
-from taskito.worker.signals import StopSignals
+from taskito.worker.signals import StopSignals, repeats_count
+from taskito.worker.state import StateHolder, WorkerPhase, WorkerState
 from taskito.worker.thread_executor import ThreadExecutor
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class Worker:
         )
         self._process = os.getpid()
         self._started = False
+        self._states = StateHolder()
         self._ended = threading.Event()
         self._drain_ms: int | None = None
         self._reason: str | None = None
@@ -149,7 +151,7 @@ class Worker:
         if self._reason is not None:
             raise WorkerError(self._reason)
 
-    def stop(self, drain_timeout: float | None = None) -> None:
+    def stop(self, drain_timeout: float | None = None, *, reason: str | None = None) -> None:
         """Stop claiming, give back what has not started, and let running attempts end.
 
         Returns at once; ``run`` returns when all is done. May be called from any thread, from a
@@ -157,18 +159,42 @@ class Worker:
 
         Args:
             drain_timeout: Seconds for running attempts; None means the configured time.
+            reason: Makes ``run`` end with a ``WorkerError`` that says this.
 
         Raises:
             ConfigurationError: ``drain_timeout`` is not 0 or more seconds.
         """
+        self._reason = self._reason if reason is None else reason
         seconds = self.config.drain_timeout if drain_timeout is None else drain_timeout
         self._drain_ms = to_milliseconds(check_seconds("drain_timeout", seconds))
         if self._started:
             self._dispatcher.stop(self._drain_ms)
 
     def statistics(self) -> dict[str, int]:
-        """Return counters: claimed, started, settled, stale, exchanges, running, buffered."""
+        """Return counters.
+
+        claimed, started, settled, stale, exchanges, running, buffered, silent_ms.
+        """
         return self._dispatcher.statistics()
+
+    @property
+    def state(self) -> WorkerState:
+        """What the worker is doing, and why."""
+        return self._states.current
+
+    def watch_state(self, listener: Callable[[WorkerState], object]) -> None:
+        """Call ``listener`` with the present state, then with each new one.
+
+        It is called in the thread of ``run``, and has to return soon.
+        """
+        self._states.listen(listener)
+
+    def silent_for(self) -> float:
+        """Return for how many seconds the dispatcher has not come round.
+
+        It does so about once a second, unless the store does not answer.
+        """
+        return self.statistics()["silent_ms"] / 1_000
 
     def _watch(self, executor: ThreadExecutor) -> BaseException | None:
         while True:
@@ -178,6 +204,7 @@ class Worker:
             log_notice(notice, quiet=self._quiet)
             if isinstance(self._runner, ObservedRunner):
                 self._runner.noticed(notice)
+            self._states.noticed(notice.kind, notice.message)
             if notice.kind == "stopped":
                 return notice.fatal
             if notice.kind == "timeout" and self._drain_ms is None:
@@ -190,21 +217,24 @@ class Worker:
                 ", ".join(executor.running()) or "code that does not let its thread end",
             )
         self._sink.stop()
+        self._states.become(WorkerPhase.STOPPED, "the worker has stopped")
         self._ended.set()
 
     def _first_signal(self, name: str) -> None:
         _logger.info(
-            "%s: stopping; running attempts get %g s. Send it again to stop at once",
+            "%s: stopping; running attempts get %g s%s",
             name,
             self.config.drain_timeout,
+            ". Send it again to stop at once" if repeats_count() else "",
         )
         self.stop()
 
     def _second_signal(self, name: str) -> None:
-        self._reason = (
-            f"stopped at once by a second signal ({name}); what had not ended runs again elsewhere"
+        self.stop(
+            0,
+            reason=f"stopped at once by a second signal ({name}); what had not ended runs again "
+            "elsewhere",
         )
-        self.stop(0)
 
     def _stop_at_exit(self) -> None:
         """Stop without a word: the interpreter ends, and with it whatever still runs."""
