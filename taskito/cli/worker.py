@@ -10,7 +10,6 @@ import click
 from taskito.cli.application import app_options
 from taskito.cli.log_options import Logs, log_options
 from taskito.exceptions import ConfigurationError
-from taskito.supervisor import Channel
 
 __all__ = ["worker"]
 
@@ -110,6 +109,7 @@ def worker(
     }
     # Loaded when the command runs, so that the other commands need not wait for it.
     from taskito.cli import serving, supervising
+    from taskito.supervisor import Channel
 
     if reload_dirs and not reload:
         raise click.UsageError("--reload-dir has a meaning with --reload only")

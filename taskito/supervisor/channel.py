@@ -117,7 +117,7 @@ class Channel:
             if not self._rest:
                 self._rest = report.encoded()
             # What is left of a line has to follow before the next one.
-            sent = self._connection.send(self._rest, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            sent = self._connection.send(self._rest, socket.MSG_DONTWAIT)
             self._rest = self._rest[sent:]
 
     def _orders(self) -> Iterator[bytes]:

@@ -81,7 +81,7 @@ class Notifier:
         # An init system that is not there, or does not read, is no reason to stop working.
         with (
             contextlib.suppress(OSError),
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel,
         ):
             channel.settimeout(_PATIENCE)
             channel.sendto(message, address)

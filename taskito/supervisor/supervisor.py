@@ -190,11 +190,8 @@ class Supervisor:
         self._stopping = True
         self._rolling.give_up()
         children = [child for _slot, child in self._children()]
-        _logger.info(
-            "%s: stopping %d workers; running attempts may end. Send it again to stop at once",
-            reason,
-            len(children),
-        )
+        hint = "; running attempts may end. Send it again to stop at once" if children else ""
+        _logger.info("%s: stopping %d workers%s", reason, len(children), hint)
         self._notifier.stopping("stopping: running attempts may end")
         for child in children:
             child.stop()

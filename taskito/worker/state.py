@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import enum
+import logging
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 __all__ = ["StateHolder", "WorkerPhase", "WorkerState"]
+
+_logger = logging.getLogger("taskito.worker")
 
 
 class WorkerPhase(enum.StrEnum):
@@ -93,10 +96,15 @@ class StateHolder:
             self._state = state = WorkerState(phase, reason)
             listeners = tuple(self._listeners)
         for listener in listeners:
-            listener(state)
+            try:
+                listener(state)
+            except Exception:
+                # Whoever watches must not take the worker down.
+                _logger.exception("%r failed when it was told of a worker's state", listener)
 
 
 def _leads_back(present: WorkerPhase, phase: WorkerPhase) -> bool:
     """Return whether ``phase`` would lead back from the end of a worker's life."""
-    ending = (WorkerPhase.DRAINING, WorkerPhase.STOPPED)
-    return present in ending and _ORDER.index(phase) < _ORDER.index(present)
+    if present is WorkerPhase.DRAINING:
+        return _ORDER.index(phase) < _ORDER.index(present)
+    return present is WorkerPhase.STOPPED

@@ -192,7 +192,7 @@ class Worker:
     def silent_for(self) -> float:
         """Return for how many seconds the dispatcher has not come round.
 
-        It does so about once a second, unless the store does not answer.
+        It does so about once a second, and at least every ten, unless the store does not answer.
         """
         return self.statistics()["silent_ms"] / 1_000
 

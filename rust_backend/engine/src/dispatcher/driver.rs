@@ -22,8 +22,8 @@ const NUDGE: Duration = Duration::from_millis(1);
 const BRISK: u64 = 2;
 /// A store whose `wait` does not return in time is left behind.
 const WATCHER_PATIENCE: Duration = Duration::from_secs(1);
-/// No sleep is longer.
-const LONGEST_SLEEP_MS: i64 = 60_000;
+/// No sleep is longer: a thread that does not come round for much longer counts as stuck.
+const LONGEST_SLEEP_MS: i64 = 10_000;
 
 /// Start the thread.
 ///

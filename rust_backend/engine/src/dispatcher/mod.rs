@@ -76,8 +76,8 @@ pub struct Statistics {
     pub running: u64,
     /// Delivered jobs that have not started, at present.
     pub buffered: u64,
-    /// How long ago the dispatcher thread last came round, in milliseconds. Upkeep brings it round
-    /// at least once in its interval, so a large number means that the store does not answer.
+    /// How long ago the dispatcher thread last came round, in milliseconds. It does so about once a
+    /// second for upkeep, and at least every ten; more means that the store does not answer.
     pub silent_ms: u64,
 }
 
