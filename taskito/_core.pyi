@@ -271,5 +271,5 @@ class Dispatcher:
     def statistics(self) -> dict[str, int]:
         """Return counters.
 
-        claimed, started, settled, stale, exchanges, running, buffered, silent_ms.
+        claimed, started, settled, stale, exchanges, running, buffered, ``silent_ms``.
         """

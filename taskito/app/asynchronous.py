@@ -25,6 +25,8 @@ from taskito.app.workflows import Workflows
 if TYPE_CHECKING:
     from asyncio import Future
 
+    from taskito.app.running import Monitor
+
 __all__ = ["Asynchronous"]
 
 P = ParamSpec("P")
@@ -66,6 +68,7 @@ class Asynchronous(Workflows, Periodic, Inspection, Control, Queues, Locking, Te
         pool: str = "thread",
         concurrency: int | None = None,
         drain_timeout: float | None = None,
+        monitor: Monitor | None = None,
     ) -> None:
         """Run a worker until ``shutdown`` is called or this coroutine is cancelled.
 
@@ -77,6 +80,7 @@ class Asynchronous(Workflows, Periodic, Inspection, Control, Queues, Locking, Te
             pool: As in ``run_worker``.
             concurrency: As in ``run_worker``.
             drain_timeout: As in ``run_worker``.
+            monitor: As in ``run_worker``; called in the worker's thread, as its listeners are.
 
         Raises:
             WorkerError: The worker had to stop; the message says why.
@@ -99,7 +103,7 @@ class Asynchronous(Workflows, Periodic, Inspection, Control, Queues, Locking, Te
                 loop.call_soon_threadsafe(_end, ended, error)
 
         threading.Thread(
-            target=_run, args=(running, tell), name="taskito-worker", daemon=True
+            target=_run, args=(running, monitor, tell), name="taskito-worker", daemon=True
         ).start()
         try:
             await asyncio.shield(ended)
@@ -109,9 +113,11 @@ class Asynchronous(Workflows, Periodic, Inspection, Control, Queues, Locking, Te
             raise
 
 
-def _run(running: RunningWorker, tell: Callable[[BaseException | None], None]) -> None:
+def _run(
+    running: RunningWorker, monitor: Monitor | None, tell: Callable[[BaseException | None], None]
+) -> None:
     try:
-        running.run()
+        running.run(monitor)
     except BaseException as error:  # noqa: BLE001 - handed over to the coroutine that waits
         tell(error)
     else:

@@ -165,6 +165,21 @@ def test_wrong_option_of_the_command_starts_nothing(supervise) -> None:
     assert "supervisor" not in supervised.log()
 
 
+def test_a_worker_that_cannot_be_replaced_ends_the_others_gracefully(supervise) -> None:
+    supervised = supervise()
+    app = supervised.app
+    pids = supervised.wait_for_workers()
+    job_id = app.ask("waits.delay('a').id")
+    [start] = app.evidence.wait_for("start", "a")
+    (app.folder / "tasks.py").write_text("1/0")
+    [idle] = [pid for pid in pids if pid != start.pid]
+    os.kill(idle, signal.SIGKILL)
+    supervised.wait_for_log("claims no more jobs")
+    app.create("go")
+    assert supervised.process.wait(30) == 2, supervised.log()
+    assert app.result(job_id) == start.pid
+
+
 def test_workers_do_not_outlive_a_killed_supervisor(supervise) -> None:
     supervised = supervise()
     app = supervised.app
@@ -240,6 +255,16 @@ def test_a_worker_that_does_not_end_is_killed(supervise) -> None:
     os.kill(first, signal.SIGSTOP)
     supervised.stop(status=70)
     assert "has not ended in time and is killed" in supervised.log()
+
+
+def test_a_third_signal_kills_the_workers(supervise) -> None:
+    supervised = supervise("--drain-timeout", "60")
+    for pid in supervised.wait_for_workers():
+        os.kill(pid, signal.SIGSTOP)
+    for answer in ("stopping 2 workers", "stopping at once", "killing the workers"):
+        supervised.process.signal(signal.SIGTERM)
+        supervised.wait_for_log(f"SIGTERM: {answer}")
+    assert supervised.process.wait(10) == 70, supervised.log()
 
 
 def test_a_stop_during_the_import_is_a_clean_end(supervise) -> None:
@@ -358,6 +383,10 @@ def test_reload_runs_the_changed_code(supervise) -> None:
     module.write_text(f"{good}\n1/0")
     supervised.wait_for_log("the restart is given up")
     assert app.ask("step.delay(2).result(timeout=20)") == 1
+
+    # Not even a death is a reason to end: the next change may mend it.
+    os.kill(before[0], signal.SIGKILL)
+    supervised.wait_for_log("waiting for a change of the code")
 
     module.write_text(good.replace("VERSION = 1", "VERSION = 2"))
     supervised.wait_for_log("all workers were restarted")

@@ -81,7 +81,9 @@ impl Dispatcher {
         Ok(notice.map(Notice::new))
     }
 
-    /// Return counters: claimed, started, settled, stale, exchanges, running, buffered, silent_ms.
+    /// Return counters.
+    ///
+    /// claimed, started, settled, stale, exchanges, running, buffered, `silent_ms`.
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let statistics = py.detach(|| self.dispatcher.statistics());
         let counters = PyDict::new(py);
