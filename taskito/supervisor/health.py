@@ -82,13 +82,16 @@ def health_of(workers: Iterable[WorkerHealth]) -> Health:
     stuck = [worker for worker in found if not worker.live]
     idle = [worker for worker in found if not worker.ready]
     if stuck:
-        first = stuck[0]
-        reason = f"worker process {first.process} gave no sign of life for {first.silent:.0f} s"
+        reason = f"{_name(stuck[0])} gave no sign of life for {stuck[0].silent:.0f} s"
     elif idle:
-        reason = f"worker process {idle[0].process}: {idle[0].phase}: {idle[0].reason}"
+        reason = f"{_name(idle[0])}: {idle[0].phase}: {idle[0].reason}"
     else:
         reason = "all workers claim jobs" if len(found) != 1 else "the worker claims jobs"
     return Health(not stuck, bool(found) and not idle, reason, found)
+
+
+def _name(worker: WorkerHealth) -> str:
+    return "a worker" if worker.process is None else f"worker process {worker.process}"
 
 
 class HealthServer:

@@ -249,8 +249,8 @@ class Supervisor:
     def _deadlines(self) -> Iterator[float]:
         now = time.monotonic()
         yield now + self.LONGEST_SLEEP
-        if self._notifier.interval is not None:
-            yield max(now + 0.01, self._alive_at + self._notifier.interval / 2)
+        if self._notifier.interval is not None and self._health.live:
+            yield self._alive_at + self._notifier.interval / 2
         for slot in self._slots:
             if slot.start_at is not None and not self._stopping:
                 yield slot.start_at

@@ -130,10 +130,12 @@ def test_a_killed_worker_is_replaced_and_its_job_goes_on(supervise) -> None:
 
 
 def test_what_dies_again_and_again_is_started_ever_more_slowly(supervise) -> None:
-    supervised = supervise(source="os._exit(3)")
+    supervised = supervise("--health-port", "0", source="os._exit(3)")
     supervised.wait_for_log(r"ended with status 3; it is started again in 0\.4 s")
     waits = re.findall(r"started again in ([\d.]+) s", supervised.log())
     assert waits[:3] == ["0.1", "0.2", "0.4"]
+    status, body = ask_health(supervised.process, "ready")
+    assert (status, body["live"]) == (503, True)
     # Nothing but the first one was tried: the others would end in the same way.
     assert not re.search(r"worker 2", supervised.log())
     supervised.stop()

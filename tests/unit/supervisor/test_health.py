@@ -34,6 +34,7 @@ def test_each_worker_counts() -> None:
     assert "worker process 8 gave no sign of life for 31 s" in found.reason
     assert health_of([worker(), worker()]).ready
     assert not health_of([]).ready
+    assert health_of([worker("ended", process=None)]).reason == "a worker: ended: so it is"
 
 
 @pytest.fixture
