@@ -318,4 +318,7 @@ class Dispatcher:
     def next_notice(self, timeout: float) -> Notice | None:
         """Wait for the next notice; None when ``timeout`` seconds went by."""
     def statistics(self) -> dict[str, int]:
-        """Return counters: claimed, started, settled, stale, exchanges, running, buffered."""
+        """Return counters.
+
+        claimed, started, settled, stale, exchanges, running, buffered, ``silent_ms``.
+        """

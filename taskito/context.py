@@ -278,6 +278,11 @@ def activate(job: JobContext) -> None:
     _current.set(job)
 
 
+def present() -> JobContext | None:
+    """Return the job that the calling code is part of; None outside a task."""
+    return _current.get(None)
+
+
 class CurrentJob:
     """The job that the calling code is part of; use the one instance, ``current_job``.
 

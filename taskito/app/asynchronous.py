@@ -22,6 +22,7 @@ from taskito.app.workflows import Workflows
 
 if TYPE_CHECKING:
     from taskito.app.embedded import EmbeddedWorker
+    from taskito.app.running import Monitor
 
 __all__ = ["Asynchronous"]
 
@@ -68,6 +69,7 @@ class Asynchronous(Workflows, Periodic, Inspection, Control, Queues, Locking, Te
         max_tasks_per_child: int | None = None,
         max_memory_per_child: int | str | None = None,
         preload: bool = False,
+        monitor: Monitor | None = None,
     ) -> None:
         """Run a worker until ``shutdown`` is called or this coroutine is cancelled.
 
@@ -83,6 +85,7 @@ class Asynchronous(Workflows, Periodic, Inspection, Control, Queues, Locking, Te
             max_tasks_per_child: As in ``run_worker``.
             max_memory_per_child: As in ``run_worker``.
             preload: As in ``run_worker``.
+            monitor: As in ``run_worker``; called in the worker's thread, as its listeners are.
 
         Raises:
             WorkerError: The worker had to stop; the message says why.
@@ -98,7 +101,7 @@ class Asynchronous(Workflows, Periodic, Inspection, Control, Queues, Locking, Te
             max_memory_per_child=max_memory_per_child,
             preload=preload,
         )
-        await _embedded(running).serve()
+        await _embedded(running, monitor).serve()
 
     def worker(
         self,
@@ -143,8 +146,8 @@ class Asynchronous(Workflows, Periodic, Inspection, Control, Queues, Locking, Te
         return _embedded(running)
 
 
-def _embedded(running: RunningWorker) -> EmbeddedWorker:
+def _embedded(running: RunningWorker, monitor: Monitor | None = None) -> EmbeddedWorker:
     # Imported late, since it needs asyncio, which takes longer to load than all of taskito.
     from taskito.app.embedded import EmbeddedWorker
 
-    return EmbeddedWorker(running)
+    return EmbeddedWorker(running, monitor)

@@ -7,9 +7,13 @@ import contextlib
 import threading
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from taskito.app.running import RunningWorker
+from taskito.app.running import Monitor, RunningWorker
+
+if TYPE_CHECKING:
+    from taskito.worker import ScheduledWorker, Worker
+    from taskito.worker.state import WorkerState
 
 __all__ = ["EmbeddedWorker"]
 
@@ -25,8 +29,9 @@ class EmbeddedWorker:
         ...     await serve_requests()
     """
 
-    def __init__(self, running: RunningWorker) -> None:
+    def __init__(self, running: RunningWorker, monitor: Monitor | None = None) -> None:
         self._running = running
+        self._monitor = monitor
         self._started: Future[None] = _promise()
         self._ended: Future[None] = _promise()
 
@@ -83,7 +88,7 @@ class EmbeddedWorker:
 
     def _run(self) -> None:
         try:
-            self._running.run(lambda: self._started.set_result(None))
+            self._running.run(self._watch)
         except BaseException as error:  # noqa: BLE001 - handed over to whoever waits
             if not self._started.done():
                 self._started.set_exception(error)
@@ -92,6 +97,15 @@ class EmbeddedWorker:
             if not self._started.done():
                 self._started.set_result(None)
             self._ended.set_result(None)
+
+    def _watch(self, worker: Worker | ScheduledWorker) -> None:
+        if self._monitor is not None:
+            self._monitor(worker)
+        worker.watch_state(self._seen)
+
+    def _seen(self, state: WorkerState) -> None:
+        if state.ready and not self._started.done():
+            self._started.set_result(None)
 
 
 def _promise() -> Future[None]:

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from taskito import config
 from taskito.backends.params import NewSchedule
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from taskito.worker import ScheduledWorker, Worker, WorkerConfig
     from taskito.worker.runner import OutcomeTypes, Runner
 
+    Monitor: TypeAlias = Callable[[Worker | ScheduledWorker], object]
+
 __all__ = ["Running", "RunningWorker"]
 
 _GRACE = 2.0
@@ -40,21 +42,19 @@ class RunningWorker:
         self._others = others
         others.append(self)
 
-    def run(self, started: Callable[[], None] | None = None) -> None:
-        """Run the worker until it stops.
-
-        Args:
-            started: Called once the worker is registered with its store.
-        """
+    def run(self, monitor: Monitor | None = None) -> None:
+        """Run the worker until it stops; ``monitor`` is called with it before."""
         worker, events = self.worker, self.worker.config.events
         error: BaseException | None = None
-        if events is not None:
-            config = worker.config
-            events.publish(
-                WorkerStarted(_now(), worker.id, self.pid, config.queues, config.concurrency)
-            )
         try:
-            worker.run(started)
+            if monitor is not None:
+                monitor(worker)
+            if events is not None:
+                config = worker.config
+                events.publish(
+                    WorkerStarted(_now(), worker.id, self.pid, config.queues, config.concurrency)
+                )
+            worker.run()
         except BaseException as raised:
             error = raised
             raise
@@ -90,6 +90,7 @@ class Running:
         max_memory_per_child: int | str | None = None,
         preload: bool = False,
         owns_process: bool = False,
+        monitor: Monitor | None = None,
     ) -> None:
         """Run tasks until ``shutdown`` is called or a signal arrives; blocks.
 
@@ -101,9 +102,9 @@ class Running:
             queues: The queues to serve; None serves all.
             pool: What runs plain functions: "thread", or "process": each attempt in a child
                 process, of which there are ``concurrency``; a child imports the modules that define
-                the tasks. ``async def`` tasks run on one event loop, whatever this says. "async" means
-                that ``concurrency`` is theirs; plain functions then get as many threads as there
-                are CPUs.
+                the tasks. ``async def`` tasks run on one event loop, whatever this says. "async"
+                means that ``concurrency`` is theirs; plain functions then get as many threads as
+                there are CPUs.
             concurrency: Attempts of plain functions at a time; None means the queue's ``workers``,
                 0 the number of CPUs.
             async_concurrency: Attempts of ``async def`` tasks at a time; None means 100.
@@ -115,6 +116,8 @@ class Running:
             preload: Import the application once, in a process that all children are forked from.
             owns_process: Whether the process exists for this worker only. It is then ended 2
                 seconds after the drain time, whatever its threads are doing.
+            monitor: Called with the worker before it runs. Its ``state`` says what it is doing, and
+                its ``watch_state(listener)`` tells of each change: for a health check of your own.
 
         Raises:
             ConfigurationError: An argument is not allowed.
@@ -124,7 +127,7 @@ class Running:
         Example:
             >>> threading.Thread(target=queue.run_worker, daemon=True).start()
         """
-        self._make_worker(
+        running = self._make_worker(
             queues,
             pool=pool,
             concurrency=concurrency,
@@ -134,7 +137,39 @@ class Running:
             max_memory_per_child=max_memory_per_child,
             preload=preload,
             owns_process=owns_process,
-        ).run()
+        )
+        running.run(monitor)
+
+    def check_worker(self, queues: Iterable[str] | None = None, **options: Any) -> WorkerConfig:
+        """Check all that ``run_worker`` would check, and start nothing.
+
+        The store is opened, which creates it if it is missing, and asked whether it works; options,
+        serializers, plugins and schedules are looked at. Nothing is registered or claimed.
+
+        Args:
+            queues: As for ``run_worker``.
+            options: Those of ``run_worker``.
+
+        Returns:
+            What the worker would be told: its queues, pool, concurrency, serializers and so on.
+
+        Raises:
+            ConfigurationError: An argument is not allowed, or a task is not set up right.
+            StorageError: The store cannot be used.
+            CapabilityError: The store lacks what the application needs.
+
+        Example:
+            >>> queue.check_worker(concurrency=8)
+        """
+        backend = self._connection.backend
+        backend.counts()
+        if self._schedules:
+            self._connection.require("schedules", "queue.periodic")
+            backend.schedules()
+        # Making it checks the rest; without a start it leaves no trace.
+        running = self._make_worker(queues, **options)
+        self._running.remove(running)
+        return running.worker.config
 
     def shutdown(self) -> None:
         """Ask all workers that this queue runs in this process to stop; returns at once.
@@ -171,7 +206,7 @@ class Running:
         self,
         queues: Iterable[str] | None,
         *,
-        pool: str,
+        pool: str = "thread",
         concurrency: int | None = None,
         async_concurrency: int | None = None,
         drain_timeout: float | None = None,

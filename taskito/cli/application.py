@@ -16,30 +16,42 @@ import click
 if TYPE_CHECKING:
     from taskito.app import Queue
 
-__all__ = ["load_queue", "queue_options"]
+__all__ = ["app_options", "load_queue", "queue_options"]
 
 _FORM = re.compile(r"(?P<module>[A-Za-z_][\w.]*):(?P<attribute>[A-Za-z_][\w.]*)")
 
 
-def queue_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options ``--app`` and ``--app-dir`` and, as its first argument, the queue.
-
-    The queue is closed when the command ends.
-    """
-
-    @click.option(
+_OPTIONS: tuple[Callable[..., Any], ...] = (
+    click.option(
         "--app",
         required=True,
         envvar="TASKITO_APP",
         metavar="MODULE:ATTRIBUTE",
         help="Where the Queue is, e.g. 'tasks:queue'. Environment variable: TASKITO_APP.",
-    )
-    @click.option(
+    ),
+    click.option(
         "--app-dir",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
         default=".",
         help="The folder that the module is imported from; the current one by default.",
-    )
+    ),
+)
+
+
+def app_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options ``--app`` and ``--app-dir``, as ``app`` and ``app_dir``."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def queue_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the same options and, as its first argument, the queue that they name.
+
+    The queue is closed when the command ends.
+    """
+
+    @app_options
     @functools.wraps(command)
     def with_queue(app: str, app_dir: Path, *args: Any, **kwargs: Any) -> Any:
         with load_queue(app, app_dir) as queue:

@@ -14,6 +14,7 @@
 - ``scheduled``: a worker whose scheduler is a plugin.
 - ``progress``: progress and log lines on their way to the store.
 - ``signals``: SIGTERM and Ctrl-C.
+- ``state``: what a worker is doing, for whoever watches over it.
 
 Nothing here knows ``Queue``: a worker takes a backend, the tasks and a ``WorkerConfig``.
 """
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 from taskito.worker.config import WorkerConfig
 from taskito.worker.scheduled import ScheduledWorker
+from taskito.worker.state import WorkerPhase, WorkerState
 from taskito.worker.worker import Worker
 
-__all__ = ["ScheduledWorker", "Worker", "WorkerConfig"]
+__all__ = ["ScheduledWorker", "Worker", "WorkerConfig", "WorkerPhase", "WorkerState"]

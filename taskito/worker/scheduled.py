@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import random
 import time
 import uuid
@@ -12,6 +14,7 @@ from taskito.backends import params
 from taskito.backends.base import Backend
 from taskito.backends.params import ClaimedJob, ErrorKind, NewSchedule, Settlement
 from taskito.config import to_milliseconds
+from taskito.exceptions import WorkerError
 from taskito.middleware import Middleware
 from taskito.plugins.types import Scheduler
 from taskito.task import Task, TaskOptions
@@ -21,11 +24,15 @@ from taskito.worker.observed import ObservedRunner
 from taskito.worker.progress import BackendSink
 from taskito.worker.registration import registration
 from taskito.worker.runner import OutcomeTypes, Runner
+from taskito.worker.signals import StopSignals
+from taskito.worker.state import StateHolder, WorkerPhase, WorkerState
 
 if TYPE_CHECKING:
     from taskito import _core
 
 __all__ = ["ScheduledWorker"]
+
+_logger = logging.getLogger("taskito.worker")
 
 _JITTER_MS = 500
 
@@ -71,6 +78,7 @@ class ScheduledWorker:
         self.backend = backend
         self.config = config
         self._scheduler = scheduler
+        self._states = StateHolder()
         known = {name: task for name, task in tasks.items() if not task.is_remote}
         self._options = {name: task.options for name, task in known.items()}
         self._schedules = tuple(schedules)
@@ -88,25 +96,38 @@ class ScheduledWorker:
         else:
             self._runner = ObservedRunner(config.events, known, config, outcomes, **keywords)
 
-    def run(self, started: Callable[[], None] | None = None) -> None:
-        """Let the scheduler serve this worker; blocks until it returns.
-
-        Args:
-            started: Called before; when the scheduler registers the worker is up to it.
-        """
+    def run(self) -> None:
+        """Let the scheduler serve this worker; blocks until it returns."""
         if self._schedules:
             self.backend.put_schedules(self._schedules)
-        try:
-            if started is not None:
-                started()
+        with contextlib.ExitStack() as stack:
+            if self.config.handle_signals:
+                stack.enter_context(StopSignals(self._first_signal, _second_signal))
+            self._states.become(WorkerPhase.READY, "the scheduler of a plugin runs")
+            stack.callback(
+                self._states.become, WorkerPhase.STOPPED, "the scheduler of a plugin has returned"
+            )
+            stack.callback(self._sink.stop)
             self._scheduler.run(self)
-        finally:
-            self._sink.stop()
 
-    def stop(self, drain_timeout: float | None = None) -> None:
+    def stop(self, drain_timeout: float | None = None, *, reason: str | None = None) -> None:
         """Ask the scheduler to return; how long it drains is up to it."""
         del drain_timeout
+        self._states.become(WorkerPhase.DRAINING, reason or "the worker was asked to stop")
         self._scheduler.stop()
+
+    @property
+    def state(self) -> WorkerState:
+        """What the worker is doing, as far as it can be told from outside the scheduler."""
+        return self._states.current
+
+    def watch_state(self, listener: Callable[[WorkerState], object]) -> None:
+        """Call ``listener`` with the present state, then with each new one."""
+        self._states.listen(listener)
+
+    def silent_for(self) -> float:
+        """Return 0: nobody but the scheduler knows."""
+        return 0.0
 
     def perform(self, job: ClaimedJob) -> Settlement:
         """Run one attempt in the calling thread and return what to tell the store.
@@ -128,8 +149,16 @@ class ScheduledWorker:
         started_ago_ms = round((time.monotonic() - start) * 1000)
         return Settlement(lease=job.lease, outcome=outcome, started_ago_ms=started_ago_ms)
 
+    def _first_signal(self, name: str) -> None:
+        _logger.info("%s: asking the scheduler to return. Send it again to stop at once", name)
+        self.stop()
+
     def _policy(self, job: ClaimedJob) -> TaskOptions:
         return self._options.get(job.task) or TaskOptions()
+
+
+def _second_signal(name: str) -> None:
+    raise WorkerError(f"stopped at once by a second signal ({name})")
 
 
 class _ClaimedRun:

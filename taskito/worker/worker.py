@@ -31,7 +31,8 @@ from taskito.worker.processes.runner import ObservedProcessRunner, ProcessRunner
 from taskito.worker.progress import BackendSink
 from taskito.worker.registration import registration
 from taskito.worker.runner import OutcomeTypes, Runner
-from taskito.worker.signals import StopSignals
+from taskito.worker.signals import StopSignals, repeats_count
+from taskito.worker.state import StateHolder, WorkerPhase, WorkerState
 from taskito.worker.thread_executor import ThreadExecutor
 
 if TYPE_CHECKING:
@@ -119,20 +120,18 @@ class Worker:
         )
         self._process = os.getpid()
         self._started = False
+        self._states = StateHolder()
         self._ended = threading.Event()
         self._drain_ms: int | None = None
         self._reason: str | None = None
         self._quiet = False
 
-    def run(self, started: Callable[[], None] | None = None) -> None:
+    def run(self) -> None:
         """Run tasks until ``stop`` is called or a signal arrives; blocks.
 
         In the main thread, the first SIGTERM or Ctrl-C stops gracefully: no new attempts, running
         ones get ``drain_timeout`` to end, what did not end runs again elsewhere without using up an
         attempt. A second signal stops at once.
-
-        Args:
-            started: Called once the worker is registered with its store.
 
         Raises:
             WorkerError: The worker had to stop (store gone or damaged, all threads in tasks that
@@ -157,8 +156,6 @@ class Worker:
             try:
                 for executor in executors:
                     executor.start()
-                if started is not None:
-                    started()
                 if self._drain_ms is not None:
                     self._dispatcher.stop(self._drain_ms)
                 fatal = self._watch(executors)
@@ -167,7 +164,7 @@ class Worker:
                 raise
         self._raise_reason(executors, fatal)
 
-    def stop(self, drain_timeout: float | None = None) -> None:
+    def stop(self, drain_timeout: float | None = None, *, reason: str | None = None) -> None:
         """Stop claiming, give back what has not started, and let running attempts end.
 
         Returns at once; ``run`` returns when all is done. May be called from any thread, from a
@@ -175,18 +172,42 @@ class Worker:
 
         Args:
             drain_timeout: Seconds for running attempts; None means the configured time.
+            reason: Makes ``run`` end with a ``WorkerError`` that says this.
 
         Raises:
             ConfigurationError: ``drain_timeout`` is not 0 or more seconds.
         """
+        self._reason = self._reason if reason is None else reason
         seconds = self.config.drain_timeout if drain_timeout is None else drain_timeout
         self._drain_ms = to_milliseconds(check_seconds("drain_timeout", seconds))
         if self._started:
             self._dispatcher.stop(self._drain_ms)
 
     def statistics(self) -> dict[str, int]:
-        """Return counters: claimed, started, settled, stale, exchanges, running, buffered."""
+        """Return counters.
+
+        claimed, started, settled, stale, exchanges, running, buffered, silent_ms.
+        """
         return self._dispatcher.statistics()
+
+    @property
+    def state(self) -> WorkerState:
+        """What the worker is doing, and why."""
+        return self._states.current
+
+    def watch_state(self, listener: Callable[[WorkerState], object]) -> None:
+        """Call ``listener`` with the present state, then with each new one.
+
+        It is called in the thread of ``run``, and has to return soon.
+        """
+        self._states.listen(listener)
+
+    def silent_for(self) -> float:
+        """Return for how many seconds the dispatcher has not come round.
+
+        It does so about once a second, and at least every ten, unless the store does not answer.
+        """
+        return self.statistics()["silent_ms"] / 1_000
 
     def _make_executors(self) -> list[Executor]:
         daemon = threading.current_thread().daemon
@@ -225,6 +246,7 @@ class Worker:
             for runner in {self._runner, self._loop_runner}:
                 if isinstance(runner, ObservedRunner):
                     runner.noticed(notice)
+            self._states.noticed(notice.kind, notice.message)
             if notice.kind == "stopped":
                 return notice.fatal
             if notice.slot is not None:
@@ -261,21 +283,24 @@ class Worker:
                     ", ".join(executor.running()) or "code that does not let its thread end",
                 )
         self._sink.stop()
+        self._states.become(WorkerPhase.STOPPED, "the worker has stopped")
         self._ended.set()
 
     def _first_signal(self, name: str) -> None:
         _logger.info(
-            "%s: stopping; running attempts get %g s. Send it again to stop at once",
+            "%s: stopping; running attempts get %g s%s",
             name,
             self.config.drain_timeout,
+            ". Send it again to stop at once" if repeats_count() else "",
         )
         self.stop()
 
     def _second_signal(self, name: str) -> None:
-        self._reason = (
-            f"stopped at once by a second signal ({name}); what had not ended runs again elsewhere"
+        self.stop(
+            0,
+            reason=f"stopped at once by a second signal ({name}); what had not ended runs again "
+            "elsewhere",
         )
-        self.stop(0)
 
     def _stop_at_exit(self) -> None:
         """Stop without a word: the interpreter ends, and with it whatever still runs."""

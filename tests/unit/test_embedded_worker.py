@@ -86,9 +86,10 @@ def test_a_store_that_cannot_be_used_fails_the_block_at_its_beginning(queue, mon
 
 def test_a_worker_that_had_to_stop_is_told_at_the_end_but_hides_no_error(queue, monkeypatch):
     from taskito.worker import Worker
+    from taskito.worker.state import WorkerPhase
 
-    def broken(self, started):
-        started()
+    def broken(self):
+        self._states.become(WorkerPhase.READY, "it runs")
         raise WorkerError("out of threads")
 
     monkeypatch.setattr(Worker, "run", broken)

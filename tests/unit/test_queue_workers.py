@@ -161,7 +161,7 @@ def test_a_coroutine_runs_a_worker(queue):
 def test_what_stops_a_worker_reaches_who_runs_it(queue, monkeypatch):
     from taskito.worker import Worker
 
-    def broken(self, started):
+    def broken(self):
         raise WorkerError("the disk is gone")
 
     monkeypatch.setattr(Worker, "run", broken)

@@ -102,7 +102,9 @@ impl Dispatcher {
         Ok(notice.map(Notice::new))
     }
 
-    /// Return counters: claimed, started, settled, stale, exchanges, running, buffered.
+    /// Return counters.
+    ///
+    /// claimed, started, settled, stale, exchanges, running, buffered, `silent_ms`.
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let statistics = py.detach(|| self.dispatcher.statistics());
         let counters = PyDict::new(py);
@@ -113,6 +115,7 @@ impl Dispatcher {
         counters.set_item("exchanges", statistics.exchanges)?;
         counters.set_item("running", statistics.running)?;
         counters.set_item("buffered", statistics.buffered)?;
+        counters.set_item("silent_ms", statistics.silent_ms)?;
         Ok(counters)
     }
 }

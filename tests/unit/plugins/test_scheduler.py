@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 
 import pytest
 
-from taskito import MaxRetriesExceededError, Queue, Snooze, TaskCancelledError
+from taskito import MaxRetriesExceededError, Queue, Snooze, TaskCancelledError, WorkerError
 from taskito.backends.params import ExchangeRequest
 from taskito.exceptions import JobCancelledError
 from taskito.plugins import hookimpl
@@ -93,3 +94,27 @@ def test_failures_and_cancellations_end_as_with_the_dispatcher(scheduled):
         failing.result(timeout=20)
     with pytest.raises(TaskCancelledError, match="enough"):
         cancelled.result(timeout=20)
+
+
+def test_a_signal_asks_the_scheduler_to_return(scheduled):
+    seen = []
+
+    def changed(state):
+        seen.append(state.phase)
+        if state.ready:
+            signal.raise_signal(signal.SIGTERM)
+
+    scheduled.run_worker(monitor=lambda worker: worker.watch_state(changed))
+    assert seen == ["starting", "ready", "draining", "stopped"]
+    assert scheduled.scheduler._stopped.is_set()
+
+
+def test_a_second_signal_does_not_wait_for_the_scheduler(scheduled, monkeypatch):
+    def run(_worker):
+        signal.raise_signal(signal.SIGINT)
+        assert scheduled.scheduler._stopped.is_set()
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(scheduled.scheduler, "run", run)
+    with pytest.raises(WorkerError, match="second signal"):
+        scheduled.run_worker()

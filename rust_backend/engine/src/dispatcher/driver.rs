@@ -3,6 +3,7 @@
 use std::cmp;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,8 +23,8 @@ const NUDGE: Duration = Duration::from_millis(1);
 const BRISK: u64 = 2;
 /// A store whose `wait` does not return in time is left behind.
 const WATCHER_PATIENCE: Duration = Duration::from_secs(1);
-/// No sleep is longer.
-const LONGEST_SLEEP_MS: i64 = 60_000;
+/// No sleep is longer: a thread that does not come round for much longer counts as stuck.
+const LONGEST_SLEEP_MS: i64 = 10_000;
 
 /// Start the thread.
 ///
@@ -156,6 +157,8 @@ impl Driver {
     }
 
     fn publish(&self) {
+        let now = self.shared.handover.now();
+        self.shared.seen_at.store(now, Ordering::Relaxed);
         let mut counters = self
             .shared
             .counters

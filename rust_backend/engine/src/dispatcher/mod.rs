@@ -23,7 +23,7 @@ mod watchdog;
 mod watcher;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub use self::slot::{Slot, Taken};
 pub use self::watchdog::WATCHDOG_EXIT_CODE;
 use self::watchdog::Watchdog;
 use self::watcher::Changes;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::error::{EngineError, Result};
 use crate::model::{TaskPolicy, WorkerRegistration};
 use crate::store::Store;
@@ -96,6 +96,9 @@ pub struct Statistics {
     pub running: u64,
     /// Delivered jobs that have not started, at present.
     pub buffered: u64,
+    /// How long ago the dispatcher thread last came round, in milliseconds. It does so about once a
+    /// second for upkeep, and at least every ten; more means that the store does not answer.
+    pub silent_ms: u64,
 }
 
 /// The scheduler of one worker. Dropping it stops it without a drain time.
@@ -113,6 +116,8 @@ struct Shared {
     changes: Arc<Changes>,
     notices: Notices,
     counters: Mutex<Counters>,
+    /// When the dispatcher thread last came round.
+    seen_at: AtomicI64,
     /// The deadline of a stop that the dispatcher has not seen yet.
     stop: Mutex<Option<i64>>,
     watchdog: Option<Watchdog>,
@@ -158,6 +163,7 @@ impl Dispatcher {
             changes: Arc::default(),
             notices: Notices::default(),
             counters: Mutex::default(),
+            seen_at: AtomicI64::new(SystemClock.steady_ms()),
             stop: Mutex::default(),
             watchdog: options
                 .owns_process
@@ -280,6 +286,7 @@ impl Dispatcher {
             exchanges: counters.exchanges,
             running: levels.iter().map(|levels| levels.running as u64).sum(),
             buffered: levels.iter().map(|levels| levels.buffered as u64).sum(),
+            silent_ms: self.shared.silent_ms(),
         }
     }
 }
@@ -293,6 +300,13 @@ impl Drop for Dispatcher {
 }
 
 impl Shared {
+    /// How long ago the dispatcher thread last came round.
+    fn silent_ms(&self) -> u64 {
+        let seen_at = self.seen_at.load(Ordering::Relaxed);
+        let silent_ms = self.handover.now().saturating_sub(seen_at);
+        u64::try_from(silent_ms).unwrap_or(0)
+    }
+
     fn request_stop(&self, deadline: i64) {
         let mut stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
         *stop = Some(stop.map_or(deadline, |present| present.min(deadline)));
