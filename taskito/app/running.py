@@ -111,7 +111,7 @@ class Running:
             drain_timeout: Seconds; None means the queue's.
             max_tasks_per_child: Replace a child process after so many attempts; None: never.
             max_memory_per_child: Replace a child process that has more resident memory than this
-                after an attempt, and kill one that has more during an attempt, which fails it.
+                between attempts, and kill one that has more during an attempt, which fails it.
                 Bytes, or a text such as "512M"; None: no limit.
             preload: Import the application once, in a process that all children are forked from.
             owns_process: Whether the process exists for this worker only. It is then ended 2

@@ -54,8 +54,8 @@ class WorkerConfig:
         originals: Returns the jobs that a job replays, nearest first.
         application: Where child processes find the tasks; needed by the process pool.
         max_tasks_per_child: After so many attempts a child process is replaced; None: never.
-        max_memory_per_child: Bytes of resident memory. A child process that has more after an
-            attempt is replaced; one that has more during an attempt is killed, which fails the
+        max_memory_per_child: Bytes of resident memory. A child process that has more between
+            attempts is replaced; one that has more during an attempt is killed, which fails the
             attempt. None: no limit.
         preload: Whether the application is imported once, in a process that all children are forked
             from.

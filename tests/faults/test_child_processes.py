@@ -176,14 +176,17 @@ def test_children_end_with_a_worker_that_is_killed(application, options):
     wait_until(lambda: all(map(is_gone, children)), 2, "the end of the children")
 
 
-@pytest.mark.parametrize("options", [(), ("--preload",)], ids=["plain", "preload"])
-def test_fifty_replacements_leave_no_process_and_no_descriptor(application, options):
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize(
+    ("options", "count"), [((), 20), (("--preload",), 50)], ids=["plain", "preload"]
+)
+def test_many_replacements_leave_no_process_and_no_descriptor(application, options, count):
     app = application(TASKS)
     worker = app.worker("--pool", "process", *options, "--max-tasks-per-child", "1", concurrency=2)
 
     def run(count):
         ids = app.ask("[job.id for job in pid.map([()] * count)]", count=count)
-        app.wait_for_stats(pending=0, running=0)
+        app.wait_for_stats(timeout=100, pending=0, running=0)
         return {app.result(job_id) for job_id in ids}
 
     def settled():
@@ -194,7 +197,7 @@ def test_fifty_replacements_leave_no_process_and_no_descriptor(application, opti
     run(4)
     wait_until(settled, 10, lambda: str(children_of(worker.pid)))
     before = open_descriptors(worker.pid)
-    assert len(run(50)) == 50
+    assert len(run(count)) == count
     wait_until(settled, 10, lambda: str(children_of(worker.pid)))
     if options:
         [template] = children_of(worker.pid)

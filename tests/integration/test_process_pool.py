@@ -96,12 +96,20 @@ def fails(how):
         return b"x" * (2 << 20)
 
 @queue.task()
+def add(left, right):
+    return left + right
+
+@queue.task()
 def large(data):
     return len(data)
 
+def leak():
+    wait_for_file("grow")
+    leak.kept = b"x" * (200 << 20)
+
 @queue.task()
-def fills(megabytes):
-    fills.kept = b"x" * (megabytes << 20)
+def leaves_a_leak():
+    threading.Thread(target=leak, daemon=True).start()
     return os.getpid()
 
 @queue.task(max_retries=0)
@@ -212,6 +220,11 @@ def test_a_task_enqueues_through_a_connection_of_its_own(app, worker):
     app.wait_for_status(inner, "complete")
 
 
+def test_results_of_earlier_steps_reach_a_child(app, worker):
+    code = "__import__('taskito').chain(add.s(1, 2), add.s(10)).apply()"
+    assert done(app, code) == 13
+
+
 def test_large_arguments_cross_the_pipe(app, worker):
     assert done(app, "large.delay(b'x' * 1_000_000)") == 1_000_000
 
@@ -223,13 +236,14 @@ def test_children_are_replaced_after_so_many_tasks(app):
     assert len(set(pids)) == 3
 
 
-def test_a_child_that_has_grown_is_replaced_after_its_task(app):
+def test_a_child_that_has_grown_is_replaced_and_no_task_is_harmed(app):
     worker = app.worker("--pool", "process", "--max-memory-per-child", "150M")
-    first = done(app, "where.delay()")
-    # It is still small when its worker looks at it for the last time, so the task is not killed.
-    job = app.wait_for_status(app.ask("fills.delay(10).id"), "complete")
-    assert (job["errors"], app.result(job["id"])) == ([], first)
-    assert worker.is_alive()
+    grown = done(app, "leaves_a_leak.delay()")
+    app.create("grow")
+    worker.wait_for_log(rf"child process {grown} is replaced: it uses \d+ MiB of memory")
+    job = app.wait_for_status(app.ask("where.delay().id"), "complete")
+    assert job["errors"] == []
+    assert app.result(job["id"]) != grown
 
 
 def test_a_drained_worker_lets_its_children_finish(app):
@@ -304,14 +318,31 @@ def run():
 def run_script(processes, folder, *, extra="", tasks="", main="", options="", arguments=None):
     """Run a script that is its own application and return what it prints."""
     path = folder / "script.py"
-    path.write_text(
-        SCRIPT.format(extra=extra, tasks=tasks + RUN.format(options=options), main=main)
-    )
+    if "def run()" not in tasks:
+        tasks += RUN.format(options=options)
+    path.write_text(SCRIPT.format(extra=extra, tasks=tasks, main=main))
     command = [sys.executable, *(arguments or [path])]
     process = processes.start("script", command, cwd=folder, pipes=True)
     out, _ = process.popen.communicate(timeout=40)
     assert process.popen.returncode == 0, process.log()
     return out.decode().splitlines(), process
+
+
+def test_a_coroutine_runs_a_worker_with_children(processes, tmp_path):
+    lines, _ = run_script(
+        processes,
+        tmp_path,
+        extra="import asyncio",
+        tasks="async def both():\n"
+        "    worker = asyncio.create_task(queue.arun_worker(pool='process', preload=True))\n"
+        "    job = await where.adelay()\n"
+        "    print(await job.aresult(timeout=20) != os.getpid())\n"
+        "    queue.shutdown()\n"
+        "    await worker\n"
+        "def run(): pass\n",
+        main="asyncio.run(both())",
+    )
+    assert lines == ["True", "ended False"]
 
 
 @pytest.mark.parametrize("options", ["", ", preload=True"])
@@ -408,9 +439,6 @@ def test_of_two_queues_with_the_same_tasks_the_one_at_the_same_place_is_taken(pr
 
 
 OBSERVED = """
-class Observer:
-    pass
-
 import taskito.plugins
 from taskito.plugins.manager import plugin_manager
 

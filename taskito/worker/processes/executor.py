@@ -216,33 +216,39 @@ class ProcessExecutor:
         return outcome
 
     def _look_after(self, seat: _Seat, run: _core.Run | None = None) -> None:
-        """Replace a child that has died while it had nothing to do."""
+        """Replace a child that has died, or grown too large, while it had nothing to do."""
         child = seat.child
-        if child is not None and child.is_alive():
-            return
         if child is not None:
-            child.end_soon()
-            _logger.error(
-                "child process %d %s while it had nothing to do",
-                *(child.pid, describe_status(child.status)),
-            )
+            if child.is_alive():
+                if not self._is_too_large(child):
+                    return
+            else:
+                child.end_soon()
+                _logger.error(
+                    "child process %d %s while it had nothing to do",
+                    *(child.pid, describe_status(child.status)),
+                )
             _retire(seat)
         self._have_child(seat, run)
 
     def _is_worn(self, child: ChildProcess) -> bool:
-        if child.broken:
-            return True
-        most, limit = self._config.max_tasks_per_child, self._config.max_memory_per_child
-        if most is not None and child.attempts >= most:
-            return True
-        if limit is not None and (used := child.memory()) > limit:
-            _logger.info(
-                "child process %d is replaced: it uses %d MiB of memory, max_memory_per_child is "
-                "%d MiB",
-                *(child.pid, used >> 20, limit >> 20),
-            )
-            return True
-        return False
+        most = self._config.max_tasks_per_child
+        return (
+            child.broken
+            or (most is not None and child.attempts >= most)
+            or self._is_too_large(child)
+        )
+
+    def _is_too_large(self, child: ChildProcess) -> bool:
+        limit = self._config.max_memory_per_child
+        if limit is None or (used := child.memory()) <= limit:
+            return False
+        _logger.info(
+            "child process %d is replaced: it uses %d MiB of memory, max_memory_per_child is "
+            "%d MiB",
+            *(child.pid, used >> 20, limit >> 20),
+        )
+        return True
 
     # Children -------------------------------------------------------------------------------------
 

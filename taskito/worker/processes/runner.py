@@ -53,10 +53,14 @@ class ProcessRunner(Runner):
         child.attempts += 1
         child.send(_call(run))
         while True:
+            outcome: Message | None = None
             for message in child.exchange(_until(ends_at)):
                 if message[0] in messages.OUTCOMES and message[1] == run.token:
-                    return self._outcome(message)
-                self._heed(message, run, child, job)
+                    outcome = message
+                else:
+                    self._heed(message, run, child, job)
+            if outcome is not None:
+                return self._outcome(outcome)
             if run.abandoned():
                 child.kill()
                 _logger.info(

@@ -33,6 +33,8 @@ _NUMBER = struct.Struct("=q")
 _FORK = b"f"
 _REAP = b"r"
 
+_LOOK_MS = 50
+
 _UNKNOWN = -signal.SIGKILL
 """The status of a child whose template is gone: it has gone with it."""
 
@@ -61,7 +63,7 @@ class TemplateLauncher:
                 template = self._template = _Template(self._entry, self._greeting)
             try:
                 template.wait_ready(give_up)
-                forked, end = template.fork()
+                forked, end = template.fork(give_up)
             except BaseException:
                 self._template = None
                 template.close()
@@ -89,14 +91,14 @@ class _Template:
         if not self._process.wait_ready(give_up):
             raise StartError("the worker stops")
 
-    def fork(self) -> tuple[_Forked, socket.socket]:
+    def fork(self, give_up: Callable[[], bool]) -> tuple[_Forked, socket.socket]:
         ours, theirs = socket.socketpair()
         reading, writing = os.pipe()
         try:
             self.request(_FORK, 0, [theirs.fileno(), writing])
             os.close(writing)
             writing = -1
-            answer = os.read(reading, _NUMBER.size)
+            answer = os.read(reading, _NUMBER.size) if _wait_for(reading, give_up) else b""
             if len(answer) != _NUMBER.size:
                 raise StartError("the preloaded process could not be forked")  # noqa: TRY301
             [pid] = _NUMBER.unpack(answer)
@@ -137,7 +139,7 @@ class _Forked:
 
     def wait(self) -> int:
         """Wait for its end and return its status."""
-        select.select([self._descriptor], [], [])
+        _wait_for(self._descriptor, lambda: False)
         with contextlib.suppress(OSError):
             self._template.request(_REAP, self.pid, [])
             answer = os.read(self._answers, _NUMBER.size)
@@ -156,6 +158,16 @@ class _Forked:
         """Give the descriptors back."""
         os.close(self._descriptor)
         os.close(self._answers)
+
+
+def _wait_for(descriptor: int, give_up: Callable[[], bool]) -> bool:
+    """Wait until something can be read, or the other end is closed; False if given up."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    while not poll.poll(_LOOK_MS):
+        if give_up():
+            return False
+    return True
 
 
 # In the template ----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 from taskito import Queue
 from taskito.app.child import application_of, load
 from taskito.exceptions import CapabilityError, ConfigurationError
+from taskito.plugins.manager import plugin_manager
 from taskito.worker.config import WorkerConfig
 from taskito.worker.processes import messages
 from taskito.worker.processes.application import Application
@@ -145,6 +146,12 @@ def test_a_store_in_memory_is_refused():
             pytest.raises(ConfigurationError, match=r"^pool: 'process'"),
         ):
             queue.run_worker(pool="process")
+
+
+def test_a_scheduler_from_a_plugin_is_refused(queue, monkeypatch):
+    monkeypatch.setattr(plugin_manager(), "scheduler", object)
+    with pytest.raises(ConfigurationError, match=r"^pool: 'process' does not go with a scheduler"):
+        queue.run_worker(pool="process")
 
 
 @pytest.mark.parametrize(
