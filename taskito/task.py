@@ -25,6 +25,7 @@ from typing import (
 from taskito import config
 from taskito.canvas.signature import Signature, Submitter
 from taskito.exceptions import ConfigurationError, TaskNotRegisteredError
+from taskito.middleware import Middleware, check_middleware
 from taskito.result import JobResult
 from taskito.serializers.base import Serializer
 
@@ -73,6 +74,7 @@ class TaskKeywords(TypedDict, total=False):
     idempotent: bool
     result_ttl: float | None
     serializer: str | Serializer | None
+    middleware: Iterable[Middleware]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +107,7 @@ class TaskOptions:
         idempotent: Two calls with the same arguments are one job while it is pending or running.
         result_ttl: How long a finished job is kept; None means the queue's default.
         serializer: Encodes arguments and results; None means the queue's.
+        middleware: Called around each attempt, after that of the queue.
         bind: The function's first parameter is ``current_job``.
     """
 
@@ -128,6 +131,7 @@ class TaskOptions:
     idempotent: bool = False
     result_ttl: float | None = None
     serializer: str | Serializer | None = None
+    middleware: tuple[Middleware, ...] = ()
     bind: bool = False
 
     @classmethod
@@ -194,6 +198,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "idempotent": config.check_boolean,
     "result_ttl": config.check_seconds,
     "serializer": _unchecked,
+    "middleware": check_middleware,
     "bind": config.check_boolean,
 }
 

@@ -213,6 +213,7 @@ class _InlineRun:
         self.queue = job.queue
         self.metadata = job.metadata
         self.attempt = job.attempt
+        self.max_retries = job.max_retries
         self.schedule = job.schedule
         self.fire_ms = job.fire_ms
         self.timeout_ms = job.timeout_ms

@@ -25,7 +25,7 @@ from taskito.backends.base import Backend, BackendOptions, Clock
 from taskito.codec import Codec
 from taskito.connection import check_clock, connect
 from taskito.exceptions import ConfigurationError
-from taskito.middleware import FunctionHooks
+from taskito.middleware import FunctionHooks, Middleware, check_middleware
 from taskito.plugins.observing import publisher
 from taskito.serializers.base import Serializer
 from taskito.task import (
@@ -101,6 +101,7 @@ class Queue(Asynchronous):
         lease: Seconds after which a job is taken from a worker that does not renew its claim. The
             engine renews in time; this bounds how long the loss of a whole machine goes unnoticed.
         busy_timeout: Seconds that a write waits for another process's write lock.
+        middleware: Called around each attempt of this queue's workers, in this order.
 
     Raises:
         ConfigurationError: A value is not allowed; names the option, the value and the choice.
@@ -136,6 +137,7 @@ class Queue(Asynchronous):
         max_dead_letters: int | None = None,
         lease: float = 30.0,
         busy_timeout: float = 10.0,
+        middleware: Iterable[Middleware] = (),
     ) -> None:
         self._defaults = Defaults(
             max_retries=config.check_integer("default_retry", default_retry),
@@ -177,6 +179,7 @@ class Queue(Asynchronous):
         self._tasks = {}
         self._templates = {}
         self._schedules = {}
+        self._middleware = check_middleware("middleware", middleware)
         self._hooks = FunctionHooks()
         self._running = []
 
@@ -219,6 +222,7 @@ class Queue(Asynchronous):
         idempotent: bool = ...,
         result_ttl: float | None = ...,
         serializer: str | Serializer | None = ...,
+        middleware: Iterable[Middleware] = ...,
         bind: Literal[False] = ...,
     ) -> TaskDecorator: ...
     def task(  # noqa: PLR0917 - the order is part of the public API
@@ -245,6 +249,7 @@ class Queue(Asynchronous):
         idempotent: bool = False,
         result_ttl: float | None = None,
         serializer: str | Serializer | None = None,
+        middleware: Iterable[Middleware] = (),
         bind: bool = False,
     ) -> Any:
         """Register a function as a task; a decorator, with or without arguments.
@@ -287,6 +292,7 @@ class Queue(Asynchronous):
                 texts may not be.
             result_ttl: How long a finished job is kept; None: the queue's default.
             serializer: Encodes arguments and results; None: the queue's. It must be accepted.
+            middleware: Called around each attempt of this task, after that of the queue.
             bind: Call the function with ``current_job`` as its first argument.
 
         Returns:
@@ -321,6 +327,7 @@ class Queue(Asynchronous):
             "idempotent": idempotent,
             "result_ttl": result_ttl,
             "serializer": serializer,
+            "middleware": middleware,
             "bind": bind,
         }
         options = TaskOptions.checked(given)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from taskito import config
 from taskito.backends.params import NewSchedule
 from taskito.connection import Connection
-from taskito.middleware import FunctionHooks
+from taskito.middleware import FunctionHooks, Middleware
 from taskito.plugins.events import WorkerStarted, WorkerStopped
 from taskito.plugins.manager import plugin_manager
 from taskito.plugins.observing import Publisher
@@ -70,6 +70,7 @@ class Running:
     _connection: Connection
     _tasks: dict[str, Task[..., Any]]
     _events: Publisher | None
+    _middleware: tuple[Middleware, ...]
     _hooks: FunctionHooks
     _schedules: dict[str, NewSchedule]
     _worker_settings: dict[str, Any]
@@ -180,7 +181,7 @@ class Running:
             **settings,
         )
         plugins = plugin_manager()
-        middleware = [*plugins.middleware(), self._hooks]
+        middleware = [*plugins.middleware(), *self._middleware, self._hooks]
         schedules = tuple(self._schedules.values())
         parts = (self._connection.backend, dict(self._tasks), worker_config, middleware, schedules)
         scheduler = plugins.scheduler()
@@ -204,7 +205,7 @@ class Running:
             outcomes,
             sink=BackendSink(backend),
             worker=worker,
-            middleware=[self._hooks],
+            middleware=[*self._middleware, self._hooks],
         )
 
     def _worker_config(self, **settings: Any) -> WorkerConfig:

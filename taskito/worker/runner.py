@@ -28,7 +28,7 @@ from taskito.exceptions import (
     StorageError,
     TaskNotRegisteredError,
 )
-from taskito.middleware import Middleware
+from taskito.middleware import FunctionHooks, Middleware
 from taskito.plugins.serializers import get_serializer
 from taskito.serializers.base import Serializer
 from taskito.serializers.context import PayloadContext, PayloadKind
@@ -60,6 +60,10 @@ class ClaimedRun(JobRun, Protocol):
     @property
     def serializer(self) -> str:
         """The name of the serializer that encoded them."""
+
+    @property
+    def max_retries(self) -> int:
+        """Failures and timeouts allowed beyond the first."""
 
     @property
     def inputs(self) -> Sequence[JobInput]:
@@ -94,6 +98,7 @@ class _Plan:
     soft_timeout: float | None
     retry_on: tuple[type[BaseException] | str, ...] | None
     dont_retry_on: tuple[type[BaseException] | str, ...] | None
+    middleware: tuple[Middleware, ...]
 
     def may_retry(self, error: BaseException) -> bool:
         """Return whether the task's filters let this error be retried."""
@@ -127,17 +132,42 @@ class _Attempt:
                 _check_signature(self.plan, args, self.kwargs)
             raise
 
-    def after(self, result: Any, error: BaseException | None) -> None:
+    def after(self, result: Any, error: BaseException | None, *, rejected: bool) -> None:
+        if not self.middleware:
+            return
+        calls: list[tuple[str, tuple[Any, ...]]] = []
+        if error is not None and not self.was_cut_short(error):
+            calls.append(("on_error", (error,)))
+            if not rejected and self.run.attempt < self.run.max_retries and self.retries(error):
+                calls.append(("on_retry", (error,)))
+        calls.append(("after", (result, error)))
         for item in self.middleware:
-            try:
-                item.after(self.job, self.args, self.kwargs, result, error)
-            except BaseException:
-                _logger.exception(
-                    "%s.after failed for job %s of task %r; the outcome of the job stays as it is",
-                    type(item).__name__,
-                    self.job.id,
-                    self.job.task_name,
-                )
+            for method, outcome in calls:
+                try:
+                    getattr(item, method)(self.job, self.args, self.kwargs, *outcome)
+                except BaseException:
+                    _logger.exception(
+                        "%s.%s failed for job %s of task %r; the outcome of the job stays as it is",
+                        type(item).__name__,
+                        method,
+                        self.job.id,
+                        self.job.task_name,
+                    )
+
+    def was_cut_short(self, error: BaseException) -> bool:
+        """Return whether the attempt has neither succeeded nor failed."""
+        return isinstance(error, Snooze) or self.was_cancelled(error)
+
+    def was_cancelled(self, error: BaseException) -> bool:
+        return isinstance(error, JobCancelledError) or (
+            isinstance(error, asyncio.CancelledError) and self.run.cancel_requested()
+        )
+
+    def retries(self, error: BaseException) -> bool:
+        """Return whether another attempt may follow, as far as this error decides."""
+        if isinstance(error, Reject):
+            return False
+        return isinstance(error, Retry) or self.plan.may_retry(error)
 
 
 class Runner:
@@ -149,7 +179,8 @@ class Runner:
         outcomes: The classes of the outcomes.
         sink: Where progress and log lines go.
         worker: The worker's id, kept with each error.
-        middleware: Called around each attempt, in this order.
+        middleware: Called around each attempt, in this order. That of a task comes last, but
+            before ``FunctionHooks`` at the end.
 
     Raises:
         ConfigurationError: A task names a serializer that does not exist.
@@ -166,12 +197,11 @@ class Runner:
         middleware: Sequence[Middleware] = (),
     ) -> None:
         self._plans = {
-            name: _plan(task, task.function, config)
+            name: _plan(task, task.function, config, tuple(middleware))
             for name, task in tasks.items()
             if task.function is not None
         }
         self._config = config
-        self._middleware = tuple(middleware)
         self._sink = sink
         self._worker = worker
         self._outcomes = outcomes
@@ -258,7 +288,7 @@ class Runner:
             return self._rejected(run, unreadable)
         job = JobContext(run, self._sink, self._config.decode_metadata)
         activate(job)
-        middleware = [item for item in self._middleware if item.active]
+        middleware = [item for item in plan.middleware if item.active]
         return _Attempt(run, plan, job, args, kwargs, middleware)
 
     def _call(self, attempt: _Attempt, loop: ThreadLoop) -> Any:
@@ -290,21 +320,20 @@ class Runner:
                     encoded = self._encode(plan, run, result)
                 except SerializationError as raised:
                     result, error, encodable = None, raised, False
-            attempt.after(result, error)
+            attempt.after(result, error, rejected=not encodable)
             if error is None:
                 return self._outcomes.success(encoded, plan.serializer.name)
             if not encodable:
                 return self._rejected(run, error)
-            return self._outcome_of(run, plan, error)
+            return self._outcome_of(attempt, error)
         finally:
             error = None
 
-    def _outcome_of(self, run: ClaimedRun, plan: _Plan, error: BaseException) -> Outcome:
+    def _outcome_of(self, attempt: _Attempt, error: BaseException) -> Outcome:
+        run = attempt.run
         if isinstance(error, Snooze):
             return self._outcomes.snoozed(to_milliseconds(error.seconds))
-        if isinstance(error, JobCancelledError) or (
-            isinstance(error, asyncio.CancelledError) and run.cancel_requested()
-        ):
+        if attempt.was_cancelled(error):
             return self._outcomes.aborted(str(error) or "cancelled while running")
         if isinstance(error, Reject):
             return self._rejected(run, error)
@@ -312,7 +341,7 @@ class Runner:
             delay_ms = None if error.delay is None else to_milliseconds(error.delay)
             return self._failure(run, error, delay_ms=delay_ms)
         kind = ErrorKind.TIMEOUT if isinstance(error, SoftTimeoutError) else ErrorKind.FAILURE
-        return self._failure(run, error, kind=kind, retry=plan.may_retry(error))
+        return self._failure(run, error, kind=kind, retry=attempt.retries(error))
 
     def _failure(
         self,
@@ -392,8 +421,18 @@ class Runner:
         return encoded
 
 
-def _plan(task: Task[..., Any], function: Callable[..., Any], config: WorkerConfig) -> _Plan:
+def _plan(
+    task: Task[..., Any],
+    function: Callable[..., Any],
+    config: WorkerConfig,
+    middleware: tuple[Middleware, ...],
+) -> _Plan:
     options = task.options
+    if options.middleware:
+        hooks = len(middleware)
+        while hooks and isinstance(middleware[hooks - 1], FunctionHooks):
+            hooks -= 1
+        middleware = (*middleware[:hooks], *options.middleware, *middleware[hooks:])
     serializer = config.serializer
     if isinstance(options.serializer, Serializer):
         serializer = options.serializer
@@ -408,6 +447,7 @@ def _plan(task: Task[..., Any], function: Callable[..., Any], config: WorkerConf
         soft_timeout=options.soft_timeout,
         retry_on=options.retry_on,
         dont_retry_on=options.dont_retry_on,
+        middleware=middleware,
     )
 
 

@@ -53,7 +53,7 @@ class Worker:
         backend: An open backend.
         tasks: The tasks by name. Remote ones are left out: their code is elsewhere.
         config: Queues, concurrency, time limits, serializers.
-        middleware: Called around each attempt, in this order.
+        middleware: Called around each attempt, as ``Runner`` says.
         schedules: What its code declares; stored when it starts.
 
     Raises:

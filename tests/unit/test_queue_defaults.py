@@ -43,6 +43,7 @@ NOT_STORED = {
     "max_concurrent",
     "concurrency_key",
     "idempotent",
+    "middleware",
     "bind",
 }
 """Options that the worker keeps to, or that have tests of their own."""
