@@ -60,12 +60,14 @@ if TYPE_CHECKING:
     from taskito.app.test_mode import Recorded
     from taskito.context import current_job
     from taskito.middleware import Middleware
+    from taskito.resources import INJECTED, Resource
     from taskito.result import JobResult
     from taskito.task import Task, TaskOptions
 
     __version__: str
 
 __all__ = [
+    "INJECTED",
     "BackendError",
     "CapabilityError",
     "ConfigurationError",
@@ -88,6 +90,7 @@ __all__ = [
     "QueueClosedError",
     "Recorded",
     "Reject",
+    "Resource",
     "ResultTimeoutError",
     "Retry",
     "ScheduleNotFoundError",
@@ -119,12 +122,14 @@ __all__ = [
 
 # Loaded on first use, so that importing a part (an exception, a plugin's marker) stays cheap.
 _LAZY = {
+    "INJECTED": "taskito.resources",
     "JobPage": "taskito.app.inspection",
     "Lock": "taskito.app.locking",
     "Recorded": "taskito.app.test_mode",
     "JobResult": "taskito.result",
     "Middleware": "taskito.middleware",
     "Queue": "taskito.app",
+    "Resource": "taskito.resources",
     "Signature": "taskito.canvas",
     "StepOutcome": "taskito.canvas",
     "Task": "taskito.task",

@@ -21,6 +21,7 @@ from typing import (
 from taskito import config
 from taskito.app.asynchronous import Asynchronous
 from taskito.app.enqueueing import Defaults
+from taskito.app.providing import Providing
 from taskito.backends.base import Backend, BackendOptions, Clock
 from taskito.codec import Codec
 from taskito.connection import check_clock, connect
@@ -68,7 +69,7 @@ class BoundTaskDecorator(Protocol):
     def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
 
 
-class Queue(Asynchronous):
+class Queue(Asynchronous, Providing):
     """Tasks, and the store that their jobs go to.
 
     Nothing native exists and no file is touched before the first use, so a queue may be made before
@@ -181,6 +182,7 @@ class Queue(Asynchronous):
         self._schedules = {}
         self._middleware = check_middleware("middleware", middleware)
         self._hooks = FunctionHooks()
+        self._resources = {}
         self._running = []
 
     # Tasks ----------------------------------------------------------------------------------------

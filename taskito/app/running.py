@@ -15,6 +15,7 @@ from taskito.middleware import FunctionHooks, Middleware
 from taskito.plugins.events import WorkerStarted, WorkerStopped
 from taskito.plugins.manager import plugin_manager
 from taskito.plugins.observing import Publisher
+from taskito.resources import Definition
 from taskito.task import Task
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Running:
     _events: Publisher | None
     _middleware: tuple[Middleware, ...]
     _hooks: FunctionHooks
+    _resources: dict[str, Definition]
     _schedules: dict[str, NewSchedule]
     _worker_settings: dict[str, Any]
     # Changed by single list operations only: a lock could be held by another thread at a fork.
@@ -218,6 +220,7 @@ class Running:
             decode_metadata=codec.decode_metadata,
             max_result_bytes=codec.max_payload_bytes,
             originals=self._originals,
+            resources=dict(self._resources),
             **{**self._worker_settings, **settings},
         )
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from taskito.config import check_choice, check_integer, check_names, check_seconds
 from taskito.exceptions import ConfigurationError
 from taskito.plugins.observing import Publisher
+from taskito.resources import Definition
 from taskito.serializers.base import Serializer
 
 __all__ = ["POOLS", "WorkerConfig"]
@@ -50,6 +51,7 @@ class WorkerConfig:
         max_result_bytes: The largest encoded result.
         events: Where events go; None means that nobody observes them.
         originals: Returns the jobs that a job replays, nearest first.
+        resources: What tasks may ask for, by name.
 
     Raises:
         ConfigurationError: A value is not allowed; the message names it.
@@ -72,6 +74,7 @@ class WorkerConfig:
     max_result_bytes: int = 1_048_576
     events: Publisher | None = None
     originals: Callable[[str], Iterable[str]] = lambda _job_id: ()
+    resources: Mapping[str, Definition] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check every value and fill in the number of CPUs."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated
 
 import pytest
 
-from taskito import MaxRetriesExceededError, Queue, Snooze, TaskCancelledError
+from taskito import MaxRetriesExceededError, Queue, Resource, Snooze, TaskCancelledError
 from taskito.backends.params import ExchangeRequest
 from taskito.exceptions import JobCancelledError
 from taskito.plugins import hookimpl
@@ -93,3 +95,32 @@ def test_failures_and_cancellations_end_as_with_the_dispatcher(scheduled):
         failing.result(timeout=20)
     with pytest.raises(TaskCancelledError, match="enough"):
         cancelled.result(timeout=20)
+
+
+def test_resources_live_as_long_as_the_thread_of_the_scheduler(scheduled):
+    lines = []
+
+    @scheduled.resource("plain", scope="worker")
+    def plain() -> Iterator[int]:
+        lines.append("+plain")
+        yield 1
+        lines.append("-plain")
+
+    @scheduled.resource("client", scope="thread")
+    async def client(plain: Annotated[int, Resource("plain")]) -> AsyncIterator[int]:
+        lines.append("+client")
+        yield plain + 1
+        lines.append("-client")
+
+    @scheduled.task()
+    def function(plain: Annotated[int, Resource("plain")]) -> int:
+        return plain
+
+    @scheduled.task()
+    async def coroutine(client: Annotated[int, Resource("client")]) -> int:
+        return client
+
+    with scheduled.worker():
+        jobs = [function.delay(), coroutine.delay(), coroutine.delay()]
+        assert [job.result(timeout=20) for job in jobs] == [1, 2, 2]
+    assert lines == ["+plain", "+client", "-client", "-plain"]
