@@ -61,12 +61,14 @@ if TYPE_CHECKING:
     from taskito.batch import Batch
     from taskito.context import current_job
     from taskito.middleware import Middleware
+    from taskito.resources import INJECTED, Resource
     from taskito.result import JobResult
     from taskito.task import Task, TaskOptions
 
     __version__: str
 
 __all__ = [
+    "INJECTED",
     "BackendError",
     "Batch",
     "CapabilityError",
@@ -90,6 +92,7 @@ __all__ = [
     "QueueClosedError",
     "Recorded",
     "Reject",
+    "Resource",
     "ResultTimeoutError",
     "Retry",
     "ScheduleNotFoundError",
@@ -122,12 +125,14 @@ __all__ = [
 # Loaded on first use, so that importing a part (an exception, a plugin's marker) stays cheap.
 _LAZY = {
     "Batch": "taskito.batch",
+    "INJECTED": "taskito.resources",
     "JobPage": "taskito.app.inspection",
     "Lock": "taskito.app.locking",
     "Recorded": "taskito.app.test_mode",
     "JobResult": "taskito.result",
     "Middleware": "taskito.middleware",
     "Queue": "taskito.app",
+    "Resource": "taskito.resources",
     "Signature": "taskito.canvas",
     "StepOutcome": "taskito.canvas",
     "Task": "taskito.task",

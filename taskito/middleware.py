@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from taskito.context import JobContext
 from taskito.exceptions import ConfigurationError, JobCancelledError, Snooze
 
-__all__ = ["FunctionHooks", "Middleware"]
+__all__ = ["FunctionHooks", "Middleware", "check_middleware"]
 
 Arguments: TypeAlias = Sequence[Any]
 KeywordArguments: TypeAlias = Mapping[str, Any]
@@ -17,11 +17,16 @@ Hook = TypeVar("Hook", bound=Callable[..., object])
 
 
 class Middleware:
-    """Code around every attempt that a worker runs. Override one method or both.
+    """Code around the attempts of tasks. Override the methods that you need.
 
-    Several run in the order in which they were given. Both methods run in the thread of the task,
-    and ``current_job`` works in them. They are called for each attempt whose arguments could be
-    decoded.
+    Given to a queue (``Queue(middleware=[...])``) it is called around the attempts of all tasks,
+    given to a task (``@queue.task(middleware=[...])``) around those of that task. Those of plugins
+    come first, then those of the queue, of the task, and at last functions such as
+    ``@queue.before_task``; several of one place run in the order in which they were given.
+
+    All methods are plain methods, for ``async def`` tasks as well. They run in the thread of the
+    task, and ``current_job`` works in them. They are called for each attempt whose arguments could
+    be decoded, in any number of threads at a time.
 
     Example:
         >>> class Timing(Middleware):
@@ -47,6 +52,37 @@ class Middleware:
             job: The job, as ``current_job`` shows it.
             args: The positional arguments of the call.
             kwargs: The keyword arguments of the call.
+        """
+
+    def on_error(
+        self, job: JobContext, args: Arguments, kwargs: KeywordArguments, error: BaseException
+    ) -> None:
+        """Run after an attempt that failed, before ``after``.
+
+        A snoozed or cancelled attempt has not failed; one that raised ``Retry`` or ``Reject`` has.
+        An attempt that exceeds its ``timeout=`` is given up from outside; what its body raises
+        later is told here all the same. An exception is logged and changes nothing.
+
+        Args:
+            job: The job, as ``current_job`` shows it.
+            args: The positional arguments of the call.
+            kwargs: The keyword arguments of the call.
+            error: What the task raised, or why its result could not be encoded.
+        """
+
+    def on_retry(
+        self, job: JobContext, args: Arguments, kwargs: KeywordArguments, error: BaseException
+    ) -> None:
+        """Run after an attempt that failed and that another one follows, right after ``on_error``.
+
+        Another one follows if the task has retries left and its ``retry_on`` and ``dont_retry_on``
+        allow it. An exception is logged and changes nothing.
+
+        Args:
+            job: The job, as ``current_job`` shows it; ``job.retry_count`` counts from 0.
+            args: The positional arguments of the call.
+            kwargs: The keyword arguments of the call.
+            error: What the task raised.
         """
 
     def after(
@@ -140,6 +176,29 @@ class FunctionHooks(Middleware):
                 failures.append(failure)
         if failures:
             raise BaseExceptionGroup("functions registered with the queue raised", failures)
+
+
+def check_middleware(field: str, value: Iterable[Middleware]) -> tuple[Middleware, ...]:
+    """Check a list of middleware and return it as a tuple.
+
+    Args:
+        field: The name of the option.
+        value: What was given.
+
+    Raises:
+        ConfigurationError: It is no list, or one of its items is no ``Middleware``.
+    """
+    if isinstance(value, Middleware) or not isinstance(value, Iterable):
+        raise ConfigurationError(f"{field}: {value!r} is not a list; give a list of Middleware")
+    items = tuple(value)
+    for item in items:
+        if isinstance(item, type) and issubclass(item, Middleware):
+            raise ConfigurationError(
+                f"{field}: {item!r} is a class; give an object of it, such as {item.__name__}()"
+            )
+        if not isinstance(item, Middleware):
+            raise ConfigurationError(f"{field}: {item!r} is no taskito.Middleware")
+    return items
 
 
 def _register(functions: list[Callable[..., object]], kind: str, function: Hook) -> Hook:

@@ -26,6 +26,7 @@ from taskito import config
 from taskito.batch import Batch, call_with_one, check_batch, item_of
 from taskito.canvas.signature import Signature, Submitter
 from taskito.exceptions import ConfigurationError, TaskNotRegisteredError
+from taskito.middleware import Middleware, check_middleware
 from taskito.result import JobResult
 from taskito.serializers.base import Serializer
 
@@ -75,6 +76,7 @@ class UnbatchedKeywords(TypedDict, total=False):
     idempotent: bool
     result_ttl: float | None
     serializer: str | Serializer | None
+    middleware: Iterable[Middleware]
 
 
 class TaskKeywords(UnbatchedKeywords, total=False):
@@ -114,6 +116,7 @@ class TaskOptions:
         result_ttl: How long a finished job is kept; None means the queue's default.
         serializer: Encodes arguments and results; None means the queue's.
         batch: The function gets many jobs in one call.
+        middleware: Called around each attempt, after that of the queue.
         bind: The function's first parameter is ``current_job``.
     """
 
@@ -138,6 +141,7 @@ class TaskOptions:
     result_ttl: float | None = None
     serializer: str | Serializer | None = None
     batch: Batch | None = None
+    middleware: tuple[Middleware, ...] = ()
     bind: bool = False
 
     @classmethod
@@ -212,6 +216,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "result_ttl": config.check_seconds,
     "serializer": _unchecked,
     "batch": check_batch,
+    "middleware": check_middleware,
     "bind": config.check_boolean,
 }
 

@@ -104,6 +104,7 @@ class InlineBackend(MemoryBackend):
         known = self._queue._tasks  # noqa: SLF001 - a part of the queue
         tasks = {name: task for name, task in known.items() if not task.is_remote}
         worker = uuid.uuid4().hex
+        runner = self._queue._make_runner(tasks, self, _outcomes(), worker)  # noqa: SLF001 - as above
         self.register(
             params.WorkerRegistration(
                 id=worker,
@@ -113,7 +114,6 @@ class InlineBackend(MemoryBackend):
                 lease_ms=_DAY_MS * 10_000,
             )
         )
-        runner = self._queue._make_runner(tasks, self, _outcomes(), worker)  # noqa: SLF001 - as above
         loop = ThreadLoop()
         try:
             for _ in range(MAX_ATTEMPTS):
@@ -122,7 +122,9 @@ class InlineBackend(MemoryBackend):
                     return
                 self._settle(worker, job, runner, loop)
         finally:
+            runner.end_thread(loop)
             loop.close()
+            runner.close()
             self.unregister(worker)
         raise TaskitoError(
             f"test mode has run {MAX_ATTEMPTS} attempts because of one call; a task enqueues or "
@@ -213,6 +215,7 @@ class _InlineRun:
         self.queue = job.queue
         self.metadata = job.metadata
         self.attempt = job.attempt
+        self.max_retries = job.max_retries
         self.schedule = job.schedule
         self.fire_ms = job.fire_ms
         self.timeout_ms = job.timeout_ms

@@ -21,13 +21,14 @@ from typing import (
 from taskito import config
 from taskito.app.asynchronous import Asynchronous
 from taskito.app.enqueueing import Defaults
+from taskito.app.providing import Providing
 from taskito.app.registry import known_queues
 from taskito.backends.base import Backend, BackendOptions, Clock
 from taskito.batch import Batch
 from taskito.codec import Codec
 from taskito.connection import check_clock, connect
 from taskito.exceptions import ConfigurationError
-from taskito.middleware import FunctionHooks
+from taskito.middleware import FunctionHooks, Middleware, check_middleware
 from taskito.plugins.observing import publisher
 from taskito.serializers.base import Serializer
 from taskito.task import (
@@ -97,7 +98,7 @@ class BatchTaskDecorator(Protocol):
     def __call__(self, function: Callable[[list[Item]], list[R]], /) -> Task[[Item], R]: ...
 
 
-class Queue(Asynchronous):
+class Queue(Asynchronous, Providing):
     """Tasks, and the store that their jobs go to.
 
     Nothing native exists and no file is touched before the first use, so a queue may be made before
@@ -130,6 +131,7 @@ class Queue(Asynchronous):
         lease: Seconds after which a job is taken from a worker that does not renew its claim. The
             engine renews in time; this bounds how long the loss of a whole machine goes unnoticed.
         busy_timeout: Seconds that a write waits for another process's write lock.
+        middleware: Called around each attempt of this queue's workers, in this order.
 
     Raises:
         ConfigurationError: A value is not allowed; names the option, the value and the choice.
@@ -165,6 +167,7 @@ class Queue(Asynchronous):
         max_dead_letters: int | None = None,
         lease: float = 30.0,
         busy_timeout: float = 10.0,
+        middleware: Iterable[Middleware] = (),
     ) -> None:
         self._defaults = Defaults(
             max_retries=config.check_integer("default_retry", default_retry),
@@ -206,7 +209,9 @@ class Queue(Asynchronous):
         self._tasks = {}
         self._templates = {}
         self._schedules = {}
+        self._middleware = check_middleware("middleware", middleware)
         self._hooks = FunctionHooks()
+        self._resources = {}
         self._running = []
         known_queues.add(self)
 
@@ -258,6 +263,7 @@ class Queue(Asynchronous):
         result_ttl: float | None = ...,
         serializer: str | Serializer | None = ...,
         batch: None = ...,
+        middleware: Iterable[Middleware] = ...,
         bind: Literal[False] = ...,
     ) -> TaskDecorator: ...
     def task(  # noqa: PLR0917 - the order is part of the public API
@@ -285,6 +291,7 @@ class Queue(Asynchronous):
         result_ttl: float | None = None,
         serializer: str | Serializer | None = None,
         batch: Batch | None = None,
+        middleware: Iterable[Middleware] = (),
         bind: bool = False,
     ) -> Any:
         """Register a function as a task; a decorator, with or without arguments.
@@ -328,6 +335,7 @@ class Queue(Asynchronous):
             result_ttl: How long a finished job is kept; None: the queue's default.
             serializer: Encodes arguments and results; None: the queue's. It must be accepted.
             batch: Call the function with a list of many jobs' arguments; see ``Batch``.
+            middleware: Called around each attempt of this task, after that of the queue.
             bind: Call the function with ``current_job`` as its first argument.
 
         Returns:
@@ -363,6 +371,7 @@ class Queue(Asynchronous):
             "result_ttl": result_ttl,
             "serializer": serializer,
             "batch": batch,
+            "middleware": middleware,
             "bind": bind,
         }
         options = TaskOptions.checked(given)

@@ -12,10 +12,11 @@ from taskito import config
 from taskito.backends.params import NewSchedule
 from taskito.connection import Connection
 from taskito.exceptions import ConfigurationError
-from taskito.middleware import FunctionHooks
+from taskito.middleware import FunctionHooks, Middleware
 from taskito.plugins.events import WorkerStarted, WorkerStopped
 from taskito.plugins.manager import plugin_manager
 from taskito.plugins.observing import Publisher
+from taskito.resources import Definition
 from taskito.task import Task
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ class Running:
     _connection: Connection
     _tasks: dict[str, Task[..., Any]]
     _events: Publisher | None
+    _middleware: tuple[Middleware, ...]
     _hooks: FunctionHooks
+    _resources: dict[str, Definition]
     _schedules: dict[str, NewSchedule]
     _worker_settings: dict[str, Any]
     # Changed by single list operations only: a lock could be held by another thread at a fork.
@@ -242,7 +245,7 @@ class Running:
             **settings,
         )
         plugins = plugin_manager()
-        middleware = [*plugins.middleware(), self._hooks]
+        middleware = [*plugins.middleware(), *self._middleware, self._hooks]
         schedules = tuple(self._schedules.values())
         parts = (self._connection.backend, dict(self._tasks), worker_config, middleware, schedules)
         scheduler = plugins.scheduler()
@@ -271,7 +274,7 @@ class Running:
             outcomes,
             sink=BackendSink(backend),
             worker=worker,
-            middleware=[self._hooks],
+            middleware=[*self._middleware, self._hooks],
         )
 
     def _make_child_runner(
@@ -290,7 +293,7 @@ class Running:
             outcomes,
             sink=sink,
             worker=worker,
-            middleware=[*plugin_manager().middleware(), self._hooks],
+            middleware=[*plugin_manager().middleware(), *self._middleware, self._hooks],
         )
 
     def _worker_config(self, **settings: Any) -> WorkerConfig:
@@ -302,7 +305,12 @@ class Running:
             serializer=codec.serializer,
             decode_metadata=codec.decode_metadata,
             max_result_bytes=codec.max_payload_bytes,
-            **{"originals": self._originals, **self._worker_settings, **settings},
+            **{
+                "originals": self._originals,
+                "resources": dict(self._resources),
+                **self._worker_settings,
+                **settings,
+            },
         )
 
 

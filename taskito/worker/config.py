@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from taskito.config import check_boolean, check_choice, check_integer, check_names, check_seconds
 from taskito.exceptions import ConfigurationError
 from taskito.plugins.observing import Publisher
+from taskito.resources import Definition
 from taskito.serializers.base import Serializer
 from taskito.worker.processes.application import Application
 
@@ -59,6 +60,7 @@ class WorkerConfig:
             attempt. None: no limit.
         preload: Whether the application is imported once, in a process that all children are forked
             from.
+        resources: What tasks may ask for, by name.
 
     Raises:
         ConfigurationError: A value is not allowed; the message names it.
@@ -85,6 +87,7 @@ class WorkerConfig:
     max_tasks_per_child: int | None = None
     max_memory_per_child: int | None = None
     preload: bool = False
+    resources: Mapping[str, Definition] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check every value and fill in the number of CPUs."""

@@ -137,6 +137,7 @@ class LoopExecutor:
             self._watchdog.stop()
             loop.remove_reader(self._bell.fileno())
             await self._cancel_rest()
+            await self._runner.end_loop()
 
     def _close(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = None

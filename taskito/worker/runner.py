@@ -19,6 +19,7 @@ from taskito.config import to_milliseconds
 from taskito.context import JobContext, JobRun, ProgressSink, activate, current_job
 from taskito.errors import encode_error
 from taskito.exceptions import (
+    ConfigurationError,
     JobCancelledError,
     PayloadTooLargeError,
     Reject,
@@ -29,8 +30,9 @@ from taskito.exceptions import (
     StorageError,
     TaskNotRegisteredError,
 )
-from taskito.middleware import Middleware
+from taskito.middleware import FunctionHooks, Middleware
 from taskito.plugins.serializers import get_serializer
+from taskito.resources import Request, check_requests, requests_of, wire
 from taskito.serializers.base import Serializer
 from taskito.serializers.context import PayloadContext, PayloadKind
 from taskito.task import Task
@@ -38,6 +40,7 @@ from taskito.worker.batching import Batcher
 from taskito.worker.config import WorkerConfig
 from taskito.worker.event_loop import ThreadLoop
 from taskito.worker.progress import flush
+from taskito.worker.resources import Holding, Resources, finish
 from taskito.worker.soft_timeout import SoftTimeouts, with_soft_timeout
 
 if TYPE_CHECKING:
@@ -62,6 +65,10 @@ class ClaimedRun(JobRun, Protocol):
     @property
     def serializer(self) -> str:
         """The name of the serializer that encoded them."""
+
+    @property
+    def max_retries(self) -> int:
+        """Failures and timeouts allowed beyond the first."""
 
     @property
     def inputs(self) -> Sequence[JobInput]:
@@ -97,6 +104,9 @@ class _Plan:
     batch: Batch | None
     retry_on: tuple[type[BaseException] | str, ...] | None
     dont_retry_on: tuple[type[BaseException] | str, ...] | None
+    middleware: tuple[Middleware, ...]
+    requests: tuple[Request, ...]
+    is_async: bool
 
     def may_retry(self, error: BaseException) -> bool:
         """Return whether the task's filters let this error be retried."""
@@ -115,39 +125,92 @@ class _Attempt:
     args: Sequence[Any]
     kwargs: dict[str, Any]
     middleware: list[Middleware]
+    holding: Holding | None
 
     def before(self) -> None:
         for item in self.middleware:
             item.before(self.job, self.args, self.kwargs)
+
+    async def pick_up(self, holding: Holding) -> None:
+        """Get the resources that the caller has not passed."""
+        passed = len(self.args) + self.plan.bind
+        await holding.take(
+            request
+            for request in self.plan.requests
+            if request.parameter not in self.kwargs
+            and (request.position is None or request.position >= passed)
+        )
+
+    async def let_go(self, holding: Holding, error: BaseException | None) -> BaseException | None:
+        """Give the resources back and return why the attempt has failed in the end, if it has."""
+        try:
+            if error is None and self.run.abandoned():
+                # Its result will be refused, so its transactions must not be committed.
+                error = JobCancelledError("the attempt was given up before it ended")
+            return await holding.end(error)
+        finally:
+            error = None
 
     def call(self) -> Any:
         if self.plan.batch is not None:
             item = item_of(self.plan.name, self.args, self.kwargs)
             return call_with_one(self.plan.name, self.plan.function, item)
         args = (current_job, *self.args) if self.plan.bind else self.args
+        kwargs = self.kwargs
+        if self.holding is not None:
+            kwargs = {**kwargs, **self.holding.arguments}
         try:
-            return self.plan.function(*args, **self.kwargs)
+            return self.plan.function(*args, **kwargs)
         except TypeError as error:
             # Only an exception of the call itself has no frame below this one.
             if error.__traceback__ is not None and error.__traceback__.tb_next is None:
-                _check_signature(self.plan, args, self.kwargs)
+                _check_signature(self.plan, args, kwargs)
             raise
 
-    def after(self, result: Any, error: BaseException | None) -> None:
+    def after(self, result: Any, error: BaseException | None, *, rejected: bool) -> None:
+        if not self.middleware:
+            return
+        calls: list[tuple[str, tuple[Any, ...]]] = []
+        if error is not None and not self.was_cut_short(error):
+            calls.append(("on_error", (error,)))
+            if not rejected and self.run.attempt < self.run.max_retries and self.retries(error):
+                calls.append(("on_retry", (error,)))
+        calls.append(("after", (result, error)))
         for item in self.middleware:
-            try:
-                item.after(self.job, self.args, self.kwargs, result, error)
-            except BaseException:
-                _logger.exception(
-                    "%s.after failed for job %s of task %r; the outcome of the job stays as it is",
-                    type(item).__name__,
-                    self.job.id,
-                    self.job.task_name,
-                )
+            for method, outcome in calls:
+                try:
+                    getattr(item, method)(self.job, self.args, self.kwargs, *outcome)
+                except BaseException:
+                    _logger.exception(
+                        "%s.%s failed for job %s of task %r; the outcome of the job stays as it is",
+                        type(item).__name__,
+                        method,
+                        self.job.id,
+                        self.job.task_name,
+                    )
+
+    def was_cut_short(self, error: BaseException) -> bool:
+        """Return whether the attempt has neither succeeded nor failed."""
+        return isinstance(error, Snooze) or self.was_cancelled(error)
+
+    def was_cancelled(self, error: BaseException) -> bool:
+        return isinstance(error, JobCancelledError) or (
+            isinstance(error, asyncio.CancelledError) and self.run.cancel_requested()
+        )
+
+    def retries(self, error: BaseException) -> bool:
+        """Return whether another attempt may follow, as far as this error decides."""
+        if isinstance(error, Reject):
+            return False
+        return isinstance(error, Retry) or self.plan.may_retry(error)
 
 
 class Runner:
     """Runs attempts, in any number of threads and coroutines at a time.
+
+    Whoever runs attempts says when a thread, an event loop and the worker end, so that resources
+    can be torn down: ``end_thread``, ``end_loop`` and ``close``, in this order. Without resources
+    they do nothing.
 
     Args:
         tasks: The tasks by name.
@@ -155,10 +218,12 @@ class Runner:
         outcomes: The classes of the outcomes.
         sink: Where progress and log lines go.
         worker: The worker's id, kept with each error.
-        middleware: Called around each attempt, in this order.
+        middleware: Called around each attempt, in this order. That of a task comes last, but
+            before ``FunctionHooks`` at the end.
 
     Raises:
-        ConfigurationError: A task names a serializer that does not exist.
+        ConfigurationError: A task names a serializer that does not exist, or asks for a resource
+            that it cannot have.
     """
 
     def __init__(
@@ -171,18 +236,25 @@ class Runner:
         worker: str,
         middleware: Sequence[Middleware] = (),
     ) -> None:
+        recipes = wire(config.resources)
         self._plans = {
-            name: _plan(task, task.function, config)
+            name: _plan(task, task.function, config, tuple(middleware))
             for name, task in tasks.items()
             if task.function is not None
         }
         self._config = config
-        self._middleware = tuple(middleware)
         self._sink = sink
         self._worker = worker
         self._outcomes = outcomes
         self._soft_timeouts = SoftTimeouts()
         self._batchers: dict[str, Batcher] = {}
+        asked = any(plan.requests for plan in self._plans.values())
+        self._resources = Resources(recipes) if asked else None
+
+    @property
+    def has_resources(self) -> bool:
+        """Whether any task asks for a resource, so that ending may take a moment."""
+        return self._resources is not None
 
     def run(self, run: ClaimedRun, loop: ThreadLoop) -> Outcome:
         """Run one attempt; whatever its task does, it comes to an outcome.
@@ -211,39 +283,46 @@ class Runner:
             _logger.exception(_UNRUNNABLE, run.id)
             return self._failure(run, error)
 
+    def end_thread(self, loop: ThreadLoop) -> None:
+        """Tear down what belongs to the calling thread, which takes no more attempts.
+
+        Args:
+            loop: The one that ``run`` was given in this thread; it is closed afterwards.
+        """
+        if self._resources is not None:
+            self._resources.end_thread(loop)
+
+    async def end_loop(self) -> None:
+        """Tear down what belongs to the running event loop, which takes no more attempts."""
+        if self._resources is not None:
+            await self._resources.end_loop()
+
+    def close(self) -> None:
+        """Tear down what belongs to the worker, in whose threads no attempt runs any more.
+
+        What an abandoned attempt still uses is torn down when that ends.
+        """
+        if self._resources is not None:
+            self._resources.close()
+
     def _run(self, run: ClaimedRun, loop: ThreadLoop) -> Outcome:
         attempt = self._prepare(run)
         if not isinstance(attempt, _Attempt):
             return attempt
-        error: BaseException | None = None
         try:
-            result = None
-            try:
-                attempt.before()
-                result = self._call(attempt, loop)
-            except BaseException as raised:  # noqa: BLE001 - sys.exit() ends the job, not the worker
-                error = raised
-            return self._conclude(attempt, result, error)
+            if attempt.holding is not None and attempt.plan.is_async:
+                # Its resources live on the loop, and not only its body.
+                outcome: Outcome = loop.run(self._perform_coroutine(attempt))
+                return outcome
+            return self._perform(attempt, loop)
         finally:
-            # The exception refers to this frame through its traceback, the frame to the exception.
-            error = None
             flush(attempt.job, last=True)
 
     async def _run_coroutine(self, run: ClaimedRun) -> Outcome:
         attempt = self._prepare(run)
         if not isinstance(attempt, _Attempt):
             return attempt
-        error: BaseException | None = None
-        try:
-            result = None
-            try:
-                attempt.before()
-                result = await self._await(attempt)
-            except BaseException as raised:  # noqa: BLE001 - as in _run
-                error = raised
-            outcome = self._conclude(attempt, result, error)
-        finally:
-            error = None
+        outcome = await self._perform_coroutine(attempt)
         if attempt.job.has_progress():
             # The store may take its time, which is not the loop's. A cancellation comes too late.
             with contextlib.suppress(asyncio.CancelledError):
@@ -251,6 +330,50 @@ class Runner:
         else:
             attempt.job.close()
         return outcome
+
+    def _perform(self, attempt: _Attempt, loop: ThreadLoop) -> Outcome:
+        holding = attempt.holding
+        error: BaseException | None = None
+        result, encoded, called = None, b"", False
+        try:
+            try:
+                attempt.before()
+                if holding is not None:
+                    finish(attempt.pick_up(holding))
+                result = self._call(attempt, loop)
+                called = True
+                # Before resources are given back: what cannot be encoded must not be committed.
+                encoded = self._encode(attempt.plan, attempt.run, result)
+            except BaseException as raised:  # noqa: BLE001 - sys.exit() ends the job, not the worker
+                error = raised
+            rejected = called and isinstance(error, SerializationError)
+            if holding is not None:
+                error = finish(attempt.let_go(holding, error))
+            return self._conclude(attempt, result, encoded, error, rejected=rejected)
+        finally:
+            # The exception refers to this frame through its traceback, the frame to the exception.
+            error = None
+
+    async def _perform_coroutine(self, attempt: _Attempt) -> Outcome:
+        holding = attempt.holding
+        error: BaseException | None = None
+        result, encoded, called = None, b"", False
+        try:
+            try:
+                attempt.before()
+                if holding is not None:
+                    await attempt.pick_up(holding)
+                result = await self._await(attempt)
+                called = True
+                encoded = self._encode(attempt.plan, attempt.run, result)
+            except BaseException as raised:  # noqa: BLE001 - as in _perform
+                error = raised
+            rejected = called and isinstance(error, SerializationError)
+            if holding is not None:
+                error = await attempt.let_go(holding, error)
+            return self._conclude(attempt, result, encoded, error, rejected=rejected)
+        finally:
+            error = None
 
     def _prepare(self, run: ClaimedRun) -> _Attempt | Outcome:
         """Decode the call and make the job the current one; or say why it cannot be run."""
@@ -265,8 +388,10 @@ class Runner:
             return self._rejected(run, unreadable)
         job = JobContext(run, self._sink, self._config.decode_metadata)
         activate(job)
-        middleware = [item for item in self._middleware if item.active]
-        return _Attempt(run, plan, job, args, kwargs, middleware)
+        middleware = [item for item in plan.middleware if item.active]
+        # There are requests only if there are resources.
+        holding = self._resources.hold() if plan.requests and self._resources else None
+        return _Attempt(run, plan, job, args, kwargs, middleware, holding)
 
     def _call(self, attempt: _Attempt, loop: ThreadLoop) -> Any:
         """Call the task in this thread; a coroutine that it returns runs on this thread's loop."""
@@ -304,31 +429,31 @@ class Runner:
             )
         return batcher
 
-    def _conclude(self, attempt: _Attempt, result: Any, error: BaseException | None) -> Outcome:
+    def _conclude(
+        self,
+        attempt: _Attempt,
+        result: Any,
+        encoded: bytes,
+        error: BaseException | None,
+        *,
+        rejected: bool,
+    ) -> Outcome:
         """Turn what came of the call into an outcome, and let middleware see it."""
-        run, plan = attempt.run, attempt.plan
-        encoded, encodable = b"", True
         try:
+            attempt.after(result if error is None else None, error, rejected=rejected)
             if error is None:
-                try:
-                    encoded = self._encode(plan, run, result)
-                except SerializationError as raised:
-                    result, error, encodable = None, raised, False
-            attempt.after(result, error)
-            if error is None:
-                return self._outcomes.success(encoded, plan.serializer.name)
-            if not encodable:
-                return self._rejected(run, error)
-            return self._outcome_of(run, plan, error)
+                return self._outcomes.success(encoded, attempt.plan.serializer.name)
+            if rejected:
+                return self._rejected(attempt.run, error)
+            return self._outcome_of(attempt, error)
         finally:
             error = None
 
-    def _outcome_of(self, run: ClaimedRun, plan: _Plan, error: BaseException) -> Outcome:
+    def _outcome_of(self, attempt: _Attempt, error: BaseException) -> Outcome:
+        run = attempt.run
         if isinstance(error, Snooze):
             return self._outcomes.snoozed(to_milliseconds(error.seconds))
-        if isinstance(error, JobCancelledError) or (
-            isinstance(error, asyncio.CancelledError) and run.cancel_requested()
-        ):
+        if attempt.was_cancelled(error):
             return self._outcomes.aborted(str(error) or "cancelled while running")
         if isinstance(error, Reject):
             return self._rejected(run, error)
@@ -336,7 +461,7 @@ class Runner:
             delay_ms = None if error.delay is None else to_milliseconds(error.delay)
             return self._failure(run, error, delay_ms=delay_ms)
         kind = ErrorKind.TIMEOUT if isinstance(error, SoftTimeoutError) else ErrorKind.FAILURE
-        return self._failure(run, error, kind=kind, retry=plan.may_retry(error))
+        return self._failure(run, error, kind=kind, retry=attempt.retries(error))
 
     def _failure(
         self,
@@ -416,8 +541,26 @@ class Runner:
         return encoded
 
 
-def _plan(task: Task[..., Any], function: Callable[..., Any], config: WorkerConfig) -> _Plan:
+def _plan(
+    task: Task[..., Any],
+    function: Callable[..., Any],
+    config: WorkerConfig,
+    middleware: tuple[Middleware, ...],
+) -> _Plan:
     options = task.options
+    if options.middleware:
+        hooks = len(middleware)
+        while hooks and isinstance(middleware[hooks - 1], FunctionHooks):
+            hooks -= 1
+        middleware = (*middleware[:hooks], *options.middleware, *middleware[hooks:])
+    owner = f"task {task.name!r}"
+    requests = requests_of(function, owner)
+    check_requests(requests, config.resources, owner, task.is_async)
+    if requests and options.batch is not None:
+        raise ConfigurationError(
+            f"{owner}: parameter {requests[0].parameter!r} asks for a resource, which a task with "
+            "batch= cannot do: each of its calls is for many attempts. Use a module's own object"
+        )
     serializer = config.serializer
     if isinstance(options.serializer, Serializer):
         serializer = options.serializer
@@ -433,6 +576,9 @@ def _plan(task: Task[..., Any], function: Callable[..., Any], config: WorkerConf
         batch=options.batch,
         retry_on=options.retry_on,
         dont_retry_on=options.dont_retry_on,
+        middleware=middleware,
+        requests=requests,
+        is_async=task.is_async,
     )
 
 
@@ -453,6 +599,9 @@ def _check_signature(plan: _Plan, args: Sequence[Any], kwargs: dict[str, Any]) -
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
+        injected = {request.parameter for request in plan.requests}
+        expected = [item for item in signature.parameters.values() if item.name not in injected]
+        signature = signature.replace(parameters=expected)
         raise Reject(
             f"the arguments do not fit task {plan.name!r}, whose signature is {signature}: {error}"
         ) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -84,6 +85,8 @@ class ScheduledWorker:
         self._schedules = tuple(schedules)
         self.registration = registration(self.id, known, config, self._schedules)
         self._sink = BackendSink(backend)
+        self._thread: int | None = None
+        self._loop = ThreadLoop()
         # What the runner makes is looked at here only; the dispatcher's classes are not needed.
         outcomes = OutcomeTypes(_Success, _Failure, _Snoozed, _Aborted)  # type: ignore[arg-type]
         keywords: dict[str, Any] = {
@@ -100,6 +103,7 @@ class ScheduledWorker:
         """Let the scheduler serve this worker; blocks until it returns."""
         if self._schedules:
             self.backend.put_schedules(self._schedules)
+        self._thread = threading.get_ident()
         with contextlib.ExitStack() as stack:
             if self.config.handle_signals:
                 stack.enter_context(StopSignals(self._first_signal, _second_signal))
@@ -108,6 +112,8 @@ class ScheduledWorker:
                 self._states.become, WorkerPhase.STOPPED, "the scheduler of a plugin has returned"
             )
             stack.callback(self._sink.stop)
+            stack.callback(self._runner.close)
+            stack.callback(self._end_own_thread)
             self._scheduler.run(self)
 
     def stop(self, drain_timeout: float | None = None, *, reason: str | None = None) -> None:
@@ -132,6 +138,10 @@ class ScheduledWorker:
     def perform(self, job: ClaimedJob) -> Settlement:
         """Run one attempt in the calling thread and return what to tell the store.
 
+        In the thread of ``run``, what belongs to a thread is kept until ``run`` ends: the event
+        loop of coroutines, and resources of the scope "thread". Of other threads nobody knows how
+        long they live, so there it is kept for one attempt.
+
         The task's retry policy is applied: ``min(max_retry_delay, retry_backoff * 2**attempt)``, or
         ``retry_delays``, plus up to 500 ms of jitter. Time limits are not: a scheduler that wants
         them has to run attempts where it can stop them.
@@ -140,14 +150,26 @@ class ScheduledWorker:
             job: As ``backend.exchange`` returned it.
         """
         start = time.monotonic()
-        loop = ThreadLoop()
+        stays = self._thread == threading.get_ident()
+        loop = self._loop if stays else ThreadLoop()
         try:
             run = cast("_core.Run", _ClaimedRun(job))
             outcome = cast("_Outcome", self._runner.run(run, loop)).settled(self._policy(job), job)
         finally:
-            loop.close()
+            if not stays:
+                self._end(loop)
         started_ago_ms = round((time.monotonic() - start) * 1000)
         return Settlement(lease=job.lease, outcome=outcome, started_ago_ms=started_ago_ms)
+
+    def _end_own_thread(self) -> None:
+        self._thread = None
+        self._end(self._loop)
+
+    def _end(self, loop: ThreadLoop) -> None:
+        try:
+            self._runner.end_thread(loop)
+        finally:
+            loop.close()
 
     def _first_signal(self, name: str) -> None:
         _logger.info("%s: asking the scheduler to return. Send it again to stop at once", name)

@@ -123,4 +123,7 @@ class ThreadExecutor:
             _logger.critical("an executor thread ended unexpectedly", exc_info=error)
             self._dispatcher.stop(0)
         finally:
-            loop.close()
+            try:
+                self._runner.end_thread(loop)
+            finally:
+                loop.close()

@@ -47,6 +47,8 @@ _JITTER_MS = 500
 _NOTICE_TIMEOUT = 3_600.0
 # Idle threads end within milliseconds of the dispatcher; a busy one is waited for no longer.
 _JOIN_TIMEOUT = 1.0
+# With resources they may have something to tear down first.
+_TEARDOWN_TIMEOUT = 5.0
 
 
 class Worker:
@@ -56,11 +58,12 @@ class Worker:
         backend: An open backend.
         tasks: The tasks by name. Remote ones are left out: their code is elsewhere.
         config: Queues, concurrency, time limits, serializers.
-        middleware: Called around each attempt, in this order.
+        middleware: Called around each attempt, as ``Runner`` says.
         schedules: What its code declares; stored when it starts.
 
     Raises:
-        ConfigurationError: A task names a serializer that does not exist.
+        ConfigurationError: A task names a serializer that does not exist, or asks for a resource
+            that it cannot have.
 
     Example:
         >>> worker = Worker(backend, tasks, config)
@@ -275,13 +278,17 @@ class Worker:
             raise WorkerError(self._reason)
 
     def _finish(self, executors: Sequence[Executor]) -> None:
+        timeout = _TEARDOWN_TIMEOUT if self._runner.has_resources else _JOIN_TIMEOUT
         for executor in executors:
-            if not executor.join(_JOIN_TIMEOUT) and not self._quiet:
+            if not executor.join(timeout) and not self._quiet:
                 _logger.warning(
                     "still running at the end of the drain time: %s; these jobs run again "
                     "elsewhere",
                     ", ".join(executor.running()) or "code that does not let its thread end",
                 )
+        self._runner.close()
+        if self._loop_runner is not None:
+            self._loop_runner.close()
         self._sink.stop()
         self._states.become(WorkerPhase.STOPPED, "the worker has stopped")
         self._ended.set()

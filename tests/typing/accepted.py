@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any, assert_type
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Annotated, Any, assert_type
 
-from taskito import Batch, JobResult, Queue, Task, current_job
+from taskito import INJECTED, Batch, JobResult, Middleware, Queue, Resource, Task, current_job
 from taskito.context import CurrentJob
 
 queue = Queue(db_path="tasks.db")
@@ -51,6 +51,21 @@ def lengths(documents: list[str]) -> list[int]:
 async def fetch_all(urls: list[str]) -> None: ...
 
 
+@queue.resource("db", scope="worker", check=lambda db: db.is_open)
+def db() -> Iterator[bytes]:
+    yield b"db"
+
+
+@queue.resource("client")
+async def client(db: Annotated[bytes, Resource("db")]) -> AsyncIterator[str]:
+    yield db.decode()
+
+
+@queue.task(middleware=[Middleware()])
+def injected(number: int, db: Annotated[bytes, Resource("db")] = INJECTED) -> bytes:
+    return db * number
+
+
 remote = queue.remote_task("elsewhere.work", queue="other", priority=5)
 
 assert_type(add(1, b=2), int)
@@ -67,6 +82,8 @@ assert_type(index("one"), int)
 assert_type(lengths.delay("one").result(), int)
 assert_type(fetch_all.delay("one"), JobResult[None])
 assert_type(bound.delay(1), JobResult[float])
+assert_type(injected.delay(1), JobResult[bytes])
+assert_type(injected(1, b"other"), bytes)
 assert_type(remote.delay(1, "x", anything=None), JobResult[Any])
 assert_type(queue.enqueue("x", depends_on=[add.delay(1), "id"]), JobResult[Any])
 assert_type(queue.enqueue_many("x", [(1,)]), list[JobResult[Any]])

@@ -31,6 +31,8 @@ fetch.delay(5)  # E: arg-type
 bound.delay("x")  # E: arg-type
 text: str = add.delay(1).result()  # E: assignment
 content: str = fetch.delay("x").result()  # E: assignment
+queue.task(middleware=[1])  # E: list-item
+queue.resource("db", scope="queue")  # E: arg-type
 queue.task(max_retrys=1)  # E: call-overload
 queue.task(max_retries="1")  # E: call-overload
 queue.remote_task("x", max_retrys=1)  # E: call-arg

@@ -44,6 +44,7 @@ NOT_STORED = {
     "concurrency_key",
     "idempotent",
     "batch",
+    "middleware",
     "bind",
 }
 """Options that the worker keeps to, or that have tests of their own."""

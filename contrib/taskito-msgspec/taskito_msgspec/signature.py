@@ -7,6 +7,7 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from taskito import Resource
 from taskito_msgspec.codec import Decoder
 
 __all__ = ["Signature"]
@@ -73,5 +74,7 @@ def _decoder(hints: dict[str, Any], name: str) -> Decoder:
     if name not in hints:
         return _PLAIN
     kind = hints[name]
+    if any(isinstance(item, Resource) for item in getattr(kind, "__metadata__", ())):
+        return _PLAIN  # The worker passes it; what a caller passes instead is a stand-in.
     # A task that returns nothing may be annotated as such.
     return Decoder(None if kind is type(None) else kind)

@@ -10,7 +10,7 @@ import enum
 import math
 import threading
 import uuid
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import msgspec
 import pydantic
@@ -19,7 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from taskito_msgspec import MsgspecSerializer
 
-from taskito import ConfigurationError, Queue, SerializationError, TaskFailedError
+from taskito import (
+    INJECTED,
+    ConfigurationError,
+    Queue,
+    Resource,
+    SerializationError,
+    TaskFailedError,
+)
 from taskito.serializers import PayloadContext, PayloadKind, SignedSerializer
 
 
@@ -268,3 +275,23 @@ def test_it_can_be_signed(tmp_path):
 
         threading.Thread(target=queue.run_worker, daemon=True).start()
         assert ship.delay(ORDER).result(timeout=20) == ORDER
+
+
+def test_the_type_of_a_resource_is_not_that_of_an_argument() -> None:
+    # msgspec takes no union of two classes of its own making.
+    connection = Annotated[Line | Order, Resource("connection")]
+
+    with Queue(backend="memory://", serializer=MsgspecSerializer()) as queue:
+
+        @queue.resource("connection")
+        def connect() -> Any:
+            yield "open"
+
+        def work(point: Point, connection: Any = INJECTED) -> list[Any]:
+            return [point.x, connection]
+
+        work.__annotations__["connection"] = connection
+        task = queue.task("work")(work)
+        with queue.test_mode():
+            assert task.delay(Point(1.0, 2.0)).result() == [1.0, "open"]
+            assert task.delay(Point(1.0, 2.0), "mine").result() == [1.0, "mine"]

@@ -152,7 +152,12 @@ def serve(pipe: ChildPipe, runner: Runner) -> None:
             # Nothing of it is kept while the child waits.
             del message, run, outcome, rest
     finally:
-        loop.close()
+        if os.getpid() == owner:
+            try:
+                runner.end_thread(loop)
+            finally:
+                loop.close()
+                runner.close()
 
 
 def _left_to_the_worker(_number: int, _frame: object) -> None:

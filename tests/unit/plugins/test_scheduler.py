@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated
 
 import pytest
 
-from taskito import MaxRetriesExceededError, Queue, Snooze, TaskCancelledError, WorkerError
+from taskito import (
+    MaxRetriesExceededError,
+    Queue,
+    Resource,
+    Snooze,
+    TaskCancelledError,
+    WorkerError,
+)
 from taskito.backends.params import ExchangeRequest
 from taskito.exceptions import JobCancelledError
 from taskito.plugins import hookimpl
@@ -118,3 +127,32 @@ def test_a_second_signal_does_not_wait_for_the_scheduler(scheduled, monkeypatch)
     monkeypatch.setattr(scheduled.scheduler, "run", run)
     with pytest.raises(WorkerError, match="second signal"):
         scheduled.run_worker()
+
+
+def test_resources_live_as_long_as_the_thread_of_the_scheduler(scheduled):
+    lines = []
+
+    @scheduled.resource("plain", scope="worker")
+    def plain() -> Iterator[int]:
+        lines.append("+plain")
+        yield 1
+        lines.append("-plain")
+
+    @scheduled.resource("client", scope="thread")
+    async def client(plain: Annotated[int, Resource("plain")]) -> AsyncIterator[int]:
+        lines.append("+client")
+        yield plain + 1
+        lines.append("-client")
+
+    @scheduled.task()
+    def function(plain: Annotated[int, Resource("plain")]) -> int:
+        return plain
+
+    @scheduled.task()
+    async def coroutine(client: Annotated[int, Resource("client")]) -> int:
+        return client
+
+    with scheduled.worker():
+        jobs = [function.delay(), coroutine.delay(), coroutine.delay()]
+        assert [job.result(timeout=20) for job in jobs] == [1, 2, 2]
+    assert lines == ["+plain", "+client", "-client", "-plain"]

@@ -101,6 +101,7 @@ def make_run(*args, kwargs=None, **changes):
         "serializer": "msgpack",
         "metadata": None,
         "attempt": 0,
+        "max_retries": 3,
         "timeout_ms": 0,
         "cancel_requested": lambda: False,
         "abandoned": lambda: False,
