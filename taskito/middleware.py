@@ -15,6 +15,8 @@ Arguments: TypeAlias = Sequence[Any]
 KeywordArguments: TypeAlias = Mapping[str, Any]
 Hook = TypeVar("Hook", bound=Callable[..., object])
 
+_METHODS = ("before", "on_error", "on_retry", "after")
+
 
 class Middleware:
     """Code around the attempts of tasks. Override the methods that you need.
@@ -186,7 +188,8 @@ def check_middleware(field: str, value: Iterable[Middleware]) -> tuple[Middlewar
         value: What was given.
 
     Raises:
-        ConfigurationError: It is no list, or one of its items is no ``Middleware``.
+        ConfigurationError: It is no list, or one of its items is no ``Middleware`` with plain
+            methods.
     """
     if isinstance(value, Middleware) or not isinstance(value, Iterable):
         raise ConfigurationError(f"{field}: {value!r} is not a list; give a list of Middleware")
@@ -198,6 +201,11 @@ def check_middleware(field: str, value: Iterable[Middleware]) -> tuple[Middlewar
             )
         if not isinstance(item, Middleware):
             raise ConfigurationError(f"{field}: {item!r} is no taskito.Middleware")
+        for method in _METHODS:
+            if inspect.iscoroutinefunction(getattr(item, method)):
+                raise ConfigurationError(
+                    f"{field}: {method} of {item!r} is async; it has to be a plain method"
+                )
     return items
 
 

@@ -323,9 +323,15 @@ def test_middleware_works_in_threads_and_on_the_loop_of_a_worker(queue, noting) 
     assert noting.kinds() == [*before, *after, *failed, *before, *after]
 
 
+class Asynchronous(Middleware):
+    async def on_error(self, job, args, kwargs, error):
+        raise NotImplementedError
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ([Asynchronous()], "middleware: on_error of .* is async; it has to be a plain method"),
         ([Noting(), 3], "middleware: 3 is no taskito.Middleware"),
         ([Noting], r"Noting'> is a class; give an object of it, such as Noting\(\)"),
         (Noting(), "is not a list"),
