@@ -9,9 +9,10 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from taskito.app.running import Monitor, RunningWorker
+from taskito.app.running import RunningWorker
 
 if TYPE_CHECKING:
+    from taskito.app.running import Monitor
     from taskito.worker import ScheduledWorker, Worker
     from taskito.worker.state import WorkerState
 
