@@ -220,10 +220,11 @@ class Slot:
         ``idle`` is called about ten times a second while there is nothing to run.
         Blocks without the interpreter while there is nothing to run. None means: end this thread.
         """
-    def report(self, outcome: Success | Failure | Snoozed | Aborted | None) -> None:
+    def report(self, outcome: Success | Failure | Snoozed | Aborted | None) -> bool:
         """Report how the last run ended without taking another one.
 
-        Until the call of ``next`` that follows this executor counts as out of service.
+        Until the call of ``next`` that follows this executor counts as out of service. False: that
+        would return None.
         """
     def try_next(self, outcome: Success | Failure | Snoozed | Aborted | None) -> Run | None:
         """Report how the last run ended (None at first) and take the next one, without blocking.

@@ -55,6 +55,11 @@ def overdue():
     note("child", child)
     ctypes.CDLL(None).sleep(600)
 
+@queue.task(max_retries=0, timeout=0.3)
+def stopped():
+    note("start", "stopped")
+    os.kill(os.getpid(), signal.SIGSTOP)
+
 @queue.task(max_retries=0)
 def stubborn():
     note("start", "stubborn")
@@ -135,6 +140,15 @@ def test_at_its_timeout_a_job_is_killed_with_all_that_it_started(application, op
     app.wait_for_status(app.ask("pid.delay().id"), "complete")
     assert worker.is_alive()
     assert "stuck" not in worker.log()
+
+
+def test_a_child_that_was_stopped_is_killed_at_the_timeout_of_its_job(application):
+    app = application(TASKS)
+    worker = app.worker("--pool", "process")
+    job = app.wait_for_status(app.ask("stopped.delay().id"), "dead")
+    assert [error["kind"] for error in job["errors"]] == ["timeout"]
+    app.wait_for_status(app.ask("pid.delay().id"), "complete")
+    wait_until(lambda: len(children_of(worker.pid)) == 1, 5, "one child, no zombie")
 
 
 def test_a_cancelled_job_that_does_not_end_by_itself_is_killed(application):

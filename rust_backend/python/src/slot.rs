@@ -62,11 +62,11 @@ impl Slot {
 
     /// Report how the last run ended without taking another one.
     ///
-    /// Until the call of ``next`` that follows this executor counts as out of service.
+    /// Until the call of ``next`` that follows this executor counts as out of service. False: that
+    /// would return None.
     #[pyo3(signature = (outcome))]
-    fn report(&mut self, outcome: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        self.slot.report(outcome.map(report::read).transpose()?);
-        Ok(())
+    fn report(&mut self, outcome: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        Ok(self.slot.report(outcome.map(report::read).transpose()?))
     }
 
     /// Report how the last run ended (None at first) and take the next one, without blocking.

@@ -190,8 +190,9 @@ class ProcessExecutor:
                 outcome = self._perform(seat, run)
                 seat.run = None
                 if seat.child is None:
-                    # Nothing can start here before another child is ready.
-                    slot.report(outcome)
+                    # Nothing can start here before another child is ready, if one is needed at all.
+                    if not slot.report(outcome):
+                        return
                     outcome = None
                 # Not kept alive while the thread waits for the next one.
                 del run

@@ -130,12 +130,13 @@ impl State {
         }
     }
 
-    /// The slot is out of service until its thread asks for work.
-    pub(super) fn pause(&mut self, index: usize) {
+    /// The slot is out of service until its thread asks for work; false if it would get none.
+    pub(super) fn pause(&mut self, index: usize) -> bool {
         if self.slots[index].presence == Presence::Present {
             self.slots[index].presence = Presence::Expected;
             self.line(index).present -= 1;
         }
+        !self.closing && self.slots[index].presence == Presence::Expected
     }
 
     pub(super) fn take(&mut self, index: usize, now: i64) -> Taken {

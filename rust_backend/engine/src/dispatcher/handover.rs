@@ -163,14 +163,16 @@ impl Handover {
         taken
     }
 
-    /// Report how the slot's run ended, and take no other until its thread asks for one.
-    pub(super) fn pause(&self, index: usize, report: Option<Report>) {
+    /// Report how the slot's run ended, and take no other until its thread asks for one; false if
+    /// it would get none.
+    pub(super) fn pause(&self, index: usize, report: Option<Report>) -> bool {
         let now = self.now();
         let mut state = self.lock();
         state.finish(index, report, now);
-        state.pause(index);
+        let goes_on = state.pause(index);
         drop(state);
         self.wake.notify_one();
+        goes_on
     }
 
     /// The slot's thread is gone.

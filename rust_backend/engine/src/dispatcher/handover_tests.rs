@@ -254,7 +254,7 @@ fn a_slot_that_reports_without_taking_is_out_of_service_until_it_asks() {
     let slot = setup.slot();
     setup.deliver([1, 2]);
     setup.next(slot);
-    setup.handover.pause(slot, None);
+    assert!(setup.handover.pause(slot, None));
     let collected = setup.handover.collect();
     assert_eq!(collected.finished.len(), 1);
     let levels = collected.levels[Pool::Functions];
@@ -271,7 +271,7 @@ fn a_retired_slot_that_reports_without_taking_comes_back_when_it_asks() {
     setup.next(slot);
     let timeout = Recall::TimedOut(vec![(slot, Setup::job(1).lease)]);
     setup.handover.recall(&timeout);
-    setup.handover.pause(slot, None);
+    assert!(!setup.handover.pause(slot, None), "it would get nothing");
     assert!(setup.handover.collect().returned.is_empty());
     assert!(setup.stopped(slot));
     assert_eq!(setup.handover.collect().returned, [slot]);

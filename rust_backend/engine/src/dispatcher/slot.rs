@@ -78,11 +78,13 @@ impl Slot {
     /// Report how the last run ended without taking another one.
     ///
     /// For an executor that cannot start anything for a while, because its process is replaced.
-    /// Until its next [`Slot::try_next`] it does not count as capacity.
-    pub fn report(&mut self, report: Option<Report>) {
+    /// Until its next [`Slot::try_next`] it does not count as capacity. False if that would be
+    /// answered by [`Taken::Stopped`]: there is no need to prepare for it.
+    pub fn report(&mut self, report: Option<Report>) -> bool {
         self.mark_end();
-        self.handover.pause(self.index, report);
+        let goes_on = self.handover.pause(self.index, report);
         self.unmark();
+        goes_on
     }
 
     /// Sleep until there may be work, at most for `timeout`.
