@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from taskito_processes import report, wait_until
+from taskito_processes.system import children_of
 
 pytestmark = [pytest.mark.process, pytest.mark.endurance, pytest.mark.timeout(1_200)]
 
@@ -51,6 +53,43 @@ while not exists("stop"):
     number += 20
     time.sleep(0.05)
 create("ended")
+"""
+
+
+CHURN = """
+import asyncio
+from typing import Annotated
+from taskito import INJECTED, Middleware, Resource
+
+class Counting(Middleware):
+    attempts = failures = 0
+    def before(self, job, args, kwargs):
+        self.attempts += 1
+    def on_error(self, job, args, kwargs, error):
+        self.failures += 1
+
+counting = Counting()
+
+@queue.resource("connection", scope="worker", check=lambda value: len(value) > 0)
+def connection():
+    yield [0] * 1_000
+
+@queue.resource("transaction")
+def transaction(connection: Annotated[list, Resource("connection")]):
+    yield connection[:10]
+
+@queue.task(middleware=[counting])
+def function(n, work: Annotated[list, Resource("transaction")] = INJECTED):
+    return n + len(work)
+
+@queue.task(middleware=[counting])
+async def coroutine(n):
+    await asyncio.sleep(0)
+    return n
+
+@queue.task(middleware=[counting], max_retries=0)
+def failing(n):
+    raise ValueError(n)
 """
 
 
@@ -127,6 +166,36 @@ def test_a_soak_uses_no_more_and_more_of_anything(application, thorough):
     assert "Traceback" not in worker.log()
 
 
+@pytest.mark.parametrize("pool", ["thread", "process"])
+def test_a_worker_through_which_many_jobs_went_is_no_larger(application, thorough, pool):
+    """The short form of ``benchmarks/churn.py``: no job, no failure and no child leaves a trace."""
+    app = application(CHURN, result_ttl=1, dead_letter_ttl=1)
+    options = ["--pool", pool, "--log-level", "error"]
+    children = 2 if pool == "process" else 0
+    if children:
+        options += ["--max-tasks-per-child", "300"]
+    worker = app.worker(*options, concurrency=2, ready=False)
+    tasks, samples = "(function, coroutine, failing)", []
+    for _ in range(100 if thorough else 25):
+        app.ask(f"sum(len(task.map([(n,) for n in range(200)])) for task in {tasks})")
+        wait_until(
+            lambda: app.stats()["pending"] == app.stats()["running"] == 0, PATIENCE, "a round"
+        )
+        # While one child replaces another, there are three.
+        wait_until(lambda: len(children_of(worker.pid)) == children, PATIENCE, "two children")
+        samples.append(usage_with_children(worker.pid, app.database))
+
+    warm = samples[len(samples) // 3 :]
+    early, late = warm[: len(warm) // 2], warm[len(warm) // 2 :]
+    report(f"early {early[-1]}, late {late[-1]}")
+    for name, most in {"memory": 1.10, "descriptors": 1.0, "threads": 1.0}.items():
+        before, after = (max(sample[name] for sample in part) for part in (early, late))
+        assert after <= before * most, f"{name}: {before} early, {after} late"
+    assert "Z" not in children_of(worker.pid).values()
+    worker.signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE) == 0, worker.log()
+
+
 def test_workers_that_are_stopped_again_and_again_use_up_no_attempt(application, thorough, chance):
     app = application(TASKS)
     rounds, batch = (50 if thorough else 5), 200
@@ -146,6 +215,16 @@ def test_workers_that_are_stopped_again_and_again_use_up_no_attempt(application,
         counts = app.evidence.count(event)
         assert len(counts) == rounds * batch
         assert set(counts.values()) == {1}, f"{event}: a job ran twice"
+
+
+def usage_with_children(pid: int, database: Path) -> dict[str, int]:
+    """Return what a worker and its children use now; a child may be replaced meanwhile."""
+    total = usage(pid, database)
+    for child in children_of(pid):
+        with contextlib.suppress(OSError, KeyError):
+            for name, value in usage(child, database).items():
+                total[name] += value
+    return total
 
 
 def usage(pid: int, database: Path) -> dict[str, int]:
