@@ -49,10 +49,10 @@ demo: setup ## Run the demonstration: index the standard library with a queue an
 .PHONY: test
 test: setup ## Run the tests of the engine, then those of the installed package
 	$(SUITE) engine-build
-	$(WITHIN) "tests of the engine" 60 $(SUITE) engine-tests
-	$(WITHIN) "tests of the package" 240 $(SUITE) package-tests
+	$(WITHIN) "tests of the engine" 40 $(SUITE) engine-tests
+	$(WITHIN) "tests of the package" 340 $(SUITE) package-tests
 	$(WITHIN) "timing tests" 45 $(SUITE) timing-tests
-	$(WITHIN) "tests of contrib" 90 $(SUITE) contrib-tests
+	$(WITHIN) "tests of contrib" 55 $(SUITE) contrib-tests
 
 .PHONY: lint
 lint: setup ## Check format, lints, types, the native module's stub and the direction of imports

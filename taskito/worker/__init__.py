@@ -3,6 +3,7 @@
 - ``config``: what a worker is told.
 - ``worker``: one worker from start to stop.
 - ``runner``: one attempt, from its payload to its outcome.
+- ``attempt``: what it runs: a task as it needs it, and one attempt that is ready to be called.
 - ``executor``: what the worker expects of an executor.
 - ``thread_executor``: threads, for plain functions.
 - ``processes``: child processes in their place.

@@ -1,4 +1,4 @@
-"""One attempt: from its payload to the outcome that the dispatcher stores."""
+"""Runs attempts: from the payload to the outcome that the dispatcher stores."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from taskito.backends.params import ErrorKind, JobInput
-from taskito.batch import Batch, call_with_one, item_of
+from taskito.backends.params import ErrorKind
+from taskito.batch import Batch, item_of
 from taskito.canvas.shape import first_argument
 from taskito.config import to_milliseconds
-from taskito.context import JobContext, JobRun, ProgressSink, activate, current_job
+from taskito.context import JobContext, ProgressSink, activate
 from taskito.errors import encode_error
 from taskito.exceptions import (
-    ConfigurationError,
-    JobCancelledError,
     PayloadTooLargeError,
     Reject,
     Retry,
@@ -30,17 +28,16 @@ from taskito.exceptions import (
     StorageError,
     TaskNotRegisteredError,
 )
-from taskito.middleware import FunctionHooks, Middleware
-from taskito.plugins.serializers import get_serializer
-from taskito.resources import Request, check_requests, requests_of, wire
-from taskito.serializers.base import Serializer
+from taskito.middleware import Middleware
+from taskito.resources import wire
 from taskito.serializers.context import PayloadContext, PayloadKind
 from taskito.task import Task
+from taskito.worker.attempt import Attempt, ClaimedRun, Plan, plan_of
 from taskito.worker.batching import Batcher
 from taskito.worker.config import WorkerConfig
 from taskito.worker.event_loop import ThreadLoop
 from taskito.worker.progress import flush
-from taskito.worker.resources import Holding, Resources, finish
+from taskito.worker.resources import Resources, finish
 from taskito.worker.soft_timeout import SoftTimeouts, with_soft_timeout
 
 if TYPE_CHECKING:
@@ -53,26 +50,6 @@ __all__ = ["OutcomeTypes", "Runner"]
 _logger = logging.getLogger("taskito.worker")
 
 _UNRUNNABLE = "job %s: the attempt could not be run"
-
-
-class ClaimedRun(JobRun, Protocol):
-    """One attempt together with its encoded call; ``taskito._core.Run`` is one."""
-
-    @property
-    def payload(self) -> bytes:
-        """The encoded arguments."""
-
-    @property
-    def serializer(self) -> str:
-        """The name of the serializer that encoded them."""
-
-    @property
-    def max_retries(self) -> int:
-        """Failures and timeouts allowed beyond the first."""
-
-    @property
-    def inputs(self) -> Sequence[JobInput]:
-        """How the steps before it ended, of which it takes the results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,119 +67,6 @@ class OutcomeTypes:
     failure: Callable[[bytes, str, bool, int | None], Outcome]
     snoozed: Callable[[int], Outcome]
     aborted: Callable[[str], Outcome]
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What the runner needs of a task, looked up once."""
-
-    name: str
-    function: Callable[..., Any]
-    bind: bool
-    serializer: Serializer
-    soft_timeout: float | None
-    batch: Batch | None
-    retry_on: tuple[type[BaseException] | str, ...] | None
-    dont_retry_on: tuple[type[BaseException] | str, ...] | None
-    middleware: tuple[Middleware, ...]
-    requests: tuple[Request, ...]
-    is_async: bool
-
-    def may_retry(self, error: BaseException) -> bool:
-        """Return whether the task's filters let this error be retried."""
-        if self.dont_retry_on and _is_one_of(error, self.dont_retry_on):
-            return False
-        return self.retry_on is None or _is_one_of(error, self.retry_on)
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """One attempt that is ready to be called."""
-
-    run: ClaimedRun
-    plan: _Plan
-    job: JobContext
-    args: Sequence[Any]
-    kwargs: dict[str, Any]
-    middleware: list[Middleware]
-    holding: Holding | None
-
-    def before(self) -> None:
-        for item in self.middleware:
-            item.before(self.job, self.args, self.kwargs)
-
-    async def pick_up(self, holding: Holding) -> None:
-        """Get the resources that the caller has not passed."""
-        passed = len(self.args) + self.plan.bind
-        await holding.take(
-            request
-            for request in self.plan.requests
-            if request.parameter not in self.kwargs
-            and (request.position is None or request.position >= passed)
-        )
-
-    async def let_go(self, holding: Holding, error: BaseException | None) -> BaseException | None:
-        """Give the resources back and return why the attempt has failed in the end, if it has."""
-        try:
-            if error is None and self.run.abandoned():
-                # Its result will be refused, so its transactions must not be committed.
-                error = JobCancelledError("the attempt was given up before it ended")
-            return await holding.end(error)
-        finally:
-            error = None
-
-    def call(self) -> Any:
-        if self.plan.batch is not None:
-            item = item_of(self.plan.name, self.args, self.kwargs)
-            return call_with_one(self.plan.name, self.plan.function, item)
-        args = (current_job, *self.args) if self.plan.bind else self.args
-        kwargs = self.kwargs
-        if self.holding is not None:
-            kwargs = {**kwargs, **self.holding.arguments}
-        try:
-            return self.plan.function(*args, **kwargs)
-        except TypeError as error:
-            # Only an exception of the call itself has no frame below this one.
-            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
-                _check_signature(self.plan, args, kwargs)
-            raise
-
-    def after(self, result: Any, error: BaseException | None, *, rejected: bool) -> None:
-        if not self.middleware:
-            return
-        calls: list[tuple[str, tuple[Any, ...]]] = []
-        if error is not None and not self.was_cut_short(error):
-            calls.append(("on_error", (error,)))
-            if not rejected and self.run.attempt < self.run.max_retries and self.retries(error):
-                calls.append(("on_retry", (error,)))
-        calls.append(("after", (result, error)))
-        for item in self.middleware:
-            for method, outcome in calls:
-                try:
-                    getattr(item, method)(self.job, self.args, self.kwargs, *outcome)
-                except BaseException:
-                    _logger.exception(
-                        "%s.%s failed for job %s of task %r; the outcome of the job stays as it is",
-                        type(item).__name__,
-                        method,
-                        self.job.id,
-                        self.job.task_name,
-                    )
-
-    def was_cut_short(self, error: BaseException) -> bool:
-        """Return whether the attempt has neither succeeded nor failed."""
-        return isinstance(error, Snooze) or self.was_cancelled(error)
-
-    def was_cancelled(self, error: BaseException) -> bool:
-        return isinstance(error, JobCancelledError) or (
-            isinstance(error, asyncio.CancelledError) and self.run.cancel_requested()
-        )
-
-    def retries(self, error: BaseException) -> bool:
-        """Return whether another attempt may follow, as far as this error decides."""
-        if isinstance(error, Reject):
-            return False
-        return isinstance(error, Retry) or self.plan.may_retry(error)
 
 
 class Runner:
@@ -238,7 +102,7 @@ class Runner:
     ) -> None:
         recipes = wire(config.resources)
         self._plans = {
-            name: _plan(task, task.function, config, tuple(middleware))
+            name: plan_of(task, task.function, config, tuple(middleware))
             for name, task in tasks.items()
             if task.function is not None
         }
@@ -307,7 +171,7 @@ class Runner:
 
     def _run(self, run: ClaimedRun, loop: ThreadLoop) -> Outcome:
         attempt = self._prepare(run)
-        if not isinstance(attempt, _Attempt):
+        if not isinstance(attempt, Attempt):
             return attempt
         try:
             if attempt.holding is not None and attempt.plan.is_async:
@@ -320,7 +184,7 @@ class Runner:
 
     async def _run_coroutine(self, run: ClaimedRun) -> Outcome:
         attempt = self._prepare(run)
-        if not isinstance(attempt, _Attempt):
+        if not isinstance(attempt, Attempt):
             return attempt
         outcome = await self._perform_coroutine(attempt)
         if attempt.job.has_progress():
@@ -331,7 +195,7 @@ class Runner:
             attempt.job.close()
         return outcome
 
-    def _perform(self, attempt: _Attempt, loop: ThreadLoop) -> Outcome:
+    def _perform(self, attempt: Attempt, loop: ThreadLoop) -> Outcome:
         holding = attempt.holding
         error: BaseException | None = None
         result, encoded, called = None, b"", False
@@ -354,7 +218,7 @@ class Runner:
             # The exception refers to this frame through its traceback, the frame to the exception.
             error = None
 
-    async def _perform_coroutine(self, attempt: _Attempt) -> Outcome:
+    async def _perform_coroutine(self, attempt: Attempt) -> Outcome:
         holding = attempt.holding
         error: BaseException | None = None
         result, encoded, called = None, b"", False
@@ -375,7 +239,7 @@ class Runner:
         finally:
             error = None
 
-    def _prepare(self, run: ClaimedRun) -> _Attempt | Outcome:
+    def _prepare(self, run: ClaimedRun) -> Attempt | Outcome:
         """Decode the call and make the job the current one; or say why it cannot be run."""
         plan = self._plans.get(run.task)
         if plan is None:
@@ -391,9 +255,9 @@ class Runner:
         middleware = [item for item in plan.middleware if item.active]
         # There are requests only if there are resources.
         holding = self._resources.hold() if plan.requests and self._resources else None
-        return _Attempt(run, plan, job, args, kwargs, middleware, holding)
+        return Attempt(run, plan, job, args, kwargs, middleware, holding)
 
-    def _call(self, attempt: _Attempt, loop: ThreadLoop) -> Any:
+    def _call(self, attempt: Attempt, loop: ThreadLoop) -> Any:
         """Call the task in this thread; a coroutine that it returns runs on this thread's loop."""
         seconds = attempt.plan.soft_timeout
         if seconds is None:
@@ -404,7 +268,7 @@ class Runner:
             return loop.run(with_soft_timeout(seconds, result))
         return result
 
-    async def _await(self, attempt: _Attempt) -> Any:
+    async def _await(self, attempt: Attempt) -> Any:
         if attempt.plan.batch is not None:
             item = item_of(attempt.plan.name, attempt.args, attempt.kwargs)
             return await self._batcher(attempt.plan, attempt.plan.batch).add(item)
@@ -415,7 +279,7 @@ class Runner:
             result = with_soft_timeout(attempt.plan.soft_timeout, result)
         return await result
 
-    def _batcher(self, plan: _Plan, batch: Batch) -> Batcher:
+    def _batcher(self, plan: Plan, batch: Batch) -> Batcher:
         """Return what collects the task's jobs; called on the one event loop only."""
         batcher = self._batchers.get(plan.name)
         if batcher is None:
@@ -431,7 +295,7 @@ class Runner:
 
     def _conclude(
         self,
-        attempt: _Attempt,
+        attempt: Attempt,
         result: Any,
         encoded: bytes,
         error: BaseException | None,
@@ -449,7 +313,7 @@ class Runner:
         finally:
             error = None
 
-    def _outcome_of(self, attempt: _Attempt, error: BaseException) -> Outcome:
+    def _outcome_of(self, attempt: Attempt, error: BaseException) -> Outcome:
         run = attempt.run
         if isinstance(error, Snooze):
             return self._outcomes.snoozed(to_milliseconds(error.seconds))
@@ -517,7 +381,7 @@ class Runner:
             f"arguments were expected, and serializer {name!r} gave {type(call).__name__}"
         )
 
-    def _encode(self, plan: _Plan, run: ClaimedRun, result: Any) -> bytes:
+    def _encode(self, plan: Plan, run: ClaimedRun, result: Any) -> bytes:
         name = plan.serializer.name
         try:
             if plan.serializer.contextual:
@@ -539,69 +403,3 @@ class Runner:
                 f"is {limit}; store the data elsewhere and return a reference to it"
             )
         return encoded
-
-
-def _plan(
-    task: Task[..., Any],
-    function: Callable[..., Any],
-    config: WorkerConfig,
-    middleware: tuple[Middleware, ...],
-) -> _Plan:
-    options = task.options
-    if options.middleware:
-        hooks = len(middleware)
-        while hooks and isinstance(middleware[hooks - 1], FunctionHooks):
-            hooks -= 1
-        middleware = (*middleware[:hooks], *options.middleware, *middleware[hooks:])
-    owner = f"task {task.name!r}"
-    requests = requests_of(function, owner)
-    check_requests(requests, config.resources, owner, task.is_async)
-    if requests and options.batch is not None:
-        raise ConfigurationError(
-            f"{owner}: parameter {requests[0].parameter!r} asks for a resource, which a task with "
-            "batch= cannot do: each of its calls is for many attempts. Use a module's own object"
-        )
-    serializer = config.serializer
-    if isinstance(options.serializer, Serializer):
-        serializer = options.serializer
-    elif options.serializer is not None:
-        known = config.serializers.get(options.serializer)
-        serializer = get_serializer(options.serializer) if known is None else known
-    return _Plan(
-        name=task.name,
-        function=function,
-        bind=options.bind,
-        serializer=serializer,
-        soft_timeout=options.soft_timeout,
-        batch=options.batch,
-        retry_on=options.retry_on,
-        dont_retry_on=options.dont_retry_on,
-        middleware=middleware,
-        requests=requests,
-        is_async=task.is_async,
-    )
-
-
-def _is_one_of(error: BaseException, kinds: tuple[type[BaseException] | str, ...]) -> bool:
-    """Return whether an error is of a class, or of a subclass, that is given itself or by name."""
-    names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
-    return any(
-        kind in names if isinstance(kind, str) else isinstance(error, kind) for kind in kinds
-    )
-
-
-def _check_signature(plan: _Plan, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
-    """Raise ``Reject`` if the arguments do not fit: no repetition can change that."""
-    try:
-        signature = inspect.signature(plan.function)
-    except (TypeError, ValueError):
-        return  # Some functions written in C do not have one.
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        injected = {request.parameter for request in plan.requests}
-        expected = [item for item in signature.parameters.values() if item.name not in injected]
-        signature = signature.replace(parameters=expected)
-        raise Reject(
-            f"the arguments do not fit task {plan.name!r}, whose signature is {signature}: {error}"
-        ) from None

@@ -18,7 +18,8 @@ from taskito.worker.progress import flush
 from taskito.worker.runner import Runner
 
 if TYPE_CHECKING:
-    from taskito.worker.runner import ClaimedRun, Outcome
+    from taskito.worker.attempt import ClaimedRun
+    from taskito.worker.runner import Outcome
 
 __all__ = ["CANCEL_GRACE", "ObservedProcessRunner", "ProcessRunner"]
 
