@@ -160,8 +160,8 @@ class Backend(abc.ABC):
         Claims come from the queues that the worker serves and that are not paused, of the tasks
         that it knows and asks for, highest priority first, then by due time, then in the order of
         enqueueing; a claim never returns a job that is not due, or has expired, or a second
-        suspect, or goes beyond a
-        limit (see ``limits``).
+        suspect, or goes beyond a limit (see ``limits``). A store may keep the line of each
+        concurrency key, so that a job waits behind a suspect of its own key.
 
         Raises:
             UnknownWorkerError: The worker is not registered.

@@ -108,12 +108,14 @@ class ExchangeCheck:
     ) -> bool:
         """Walk down the candidates: each is claimed, unless a limit or a second suspect forbids it.
 
-        A job under a limit that no idle executor could start ends the walk.
+        A job under a limit that no idle executor could start ends the walk. Those of one key may
+        keep their line, and so wait behind a suspect that is passed over.
         """
         idle = request.want if request.idle is None else request.idle
         occupied = any(job.suspect for job in self.model.held_by(request.worker))
         expected = list(reply.jobs)
         taken: list[ModelJob] = []
+        held_back: set[tuple[str, str | None]] = set()
         for job in candidates:
             if len(taken) == request.want:
                 break
@@ -134,6 +136,10 @@ class ExchangeCheck:
                 # A second suspect is passed over; whether it is one may be open.
                 if job.suspect is None and waits and not expected:
                     break
+                if job.spec.concurrency_key is not None:
+                    held_back.add((job.spec.task, job.spec.concurrency_key))
+                continue
+            if (job.spec.task, job.spec.concurrency_key) in held_back:
                 continue
             return waits and not expected
         return not expected
