@@ -90,8 +90,10 @@ class LoopExecutor:
 
     def join(self, timeout: float) -> bool:
         """Cancel what is left and wait up to ``timeout`` seconds for the loop's end."""
-        if not self._call(self._quit):
-            return not self._thread.is_alive()
+        if self._thread.ident is None:
+            return True  # It was never started.
+        # The loop may be gone while its thread is about to end.
+        self._call(self._quit)
         self._thread.join(timeout + _CANCEL_TIMEOUT)
         return not self._thread.is_alive()
 

@@ -314,3 +314,25 @@ def test_tasks_enqueue_and_await_other_tasks(queue):
 
     with queue.worker():
         assert root.delay(10).result() == sum(i * i for i in range(10))
+
+
+def test_a_loop_that_is_about_to_end_is_waited_for(queue, caplog, monkeypatch):
+    from taskito.worker.loop_executor import LoopExecutor
+
+    caplog.set_level(logging.WARNING, "taskito.worker")
+    close = LoopExecutor._close
+
+    def close_slowly(self, loop):
+        # Closed, and not yet at the end of its thread.
+        close(self, loop)
+        time.sleep(0.2)
+
+    monkeypatch.setattr(LoopExecutor, "_close", close_slowly)
+
+    @queue.task()
+    async def quick() -> str:
+        return "done"
+
+    with queue.worker():
+        assert quick.delay().result() == "done"
+    assert caplog.messages == []
