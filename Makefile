@@ -50,7 +50,7 @@ demo: setup ## Run the demonstration: index the standard library with a queue an
 test: setup ## Run the tests of the engine, then those of the installed package
 	$(SUITE) engine-build
 	$(WITHIN) "tests of the engine" 40 $(SUITE) engine-tests
-	$(WITHIN) "tests of the package" 340 $(SUITE) package-tests
+	$(WITHIN) "tests of the package" 400 $(SUITE) package-tests
 	$(WITHIN) "timing tests" 45 $(SUITE) timing-tests
 	$(WITHIN) "tests of contrib" 55 $(SUITE) contrib-tests
 

@@ -115,9 +115,11 @@ def test_a_pause_means_that_nothing_starts_after_it_returned(application):
     app = application(TASKS)
     for number in range(3):
         app.worker(name=f"worker-{number}", concurrency=2)
+    # Ready before there is work, or all of it is done before it can pause anything.
+    console = app.console("operator")
+    console.ask("queue.stats()")
     app.ask("len(free.map([(number,) for number in range(10_000)]))", timeout=60)
     wait_until(lambda: app.evidence.events("free"), 20, "starts")
-    console = app.console("operator")
     returned = console.ask("(queue.pause(), time.monotonic())[1]")
     time.sleep(1)
     started = app.evidence.events("free")
