@@ -51,7 +51,7 @@ test: setup ## Run the tests of the engine, then those of the installed package
 	$(SUITE) engine-build
 	$(WITHIN) "tests of the engine" 40 $(SUITE) engine-tests
 	$(WITHIN) "tests of the package" 400 $(SUITE) package-tests
-	$(WITHIN) "timing tests" 45 $(SUITE) timing-tests
+	$(WITHIN) "timing tests" 60 $(SUITE) timing-tests
 	$(WITHIN) "tests of contrib" 55 $(SUITE) contrib-tests
 
 .PHONY: lint
@@ -100,7 +100,7 @@ thorough: lint ## Run lint and every test with many more examples, within an hou
 	$(WITHIN) "tests of the engine" 600 $(SUITE) engine-tests
 	$(WITHIN) "tests of the package" 2400 $(SUITE) package-tests PATIENCE="-o timeout=1800 -o faulthandler_timeout=1790"
 	$(WITHIN) "endurance" 900 $(SUITE) endurance-tests
-	$(WITHIN) "timing tests" 45 $(SUITE) timing-tests
+	$(WITHIN) "timing tests" 60 $(SUITE) timing-tests
 	$(WITHIN) "tests of contrib" 630 $(SUITE) contrib-tests CONTRIB_PROFILE=ci
 
 .PHONY: bench
