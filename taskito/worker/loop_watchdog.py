@@ -61,7 +61,8 @@ class LoopWatchdog:
     def _watch(self) -> None:
         while not self._stopped.is_set():
             self._wanted.clear()
-            if not self._busy():
+            # The stop is marked before it wakes: it may have come just before the clearing.
+            if not self._busy() and not self._stopped.is_set():
                 self._wanted.wait()
             self._answered.clear()
             try:
